@@ -1,0 +1,62 @@
+# Two commands give the whole thing:
+#   make lab     set up, build, bring up three virtual Pis, run all notebooks, write the report
+#   make test    set up, run every test
+# LAB=path/to/lab.toml names another lab than the default one.
+
+SHELL    := /bin/bash
+PYTHON   ?= python3
+VENV     := .venv
+READY    := $(VENV)/.ready
+GISLAB   := $(VENV)/bin/gislab
+PLATFORM ?=
+ARGS     ?=
+ifdef LAB
+export GISLAB_LAB := $(LAB)
+endif
+
+.PHONY: help lab test test-pure up status down doctor images notebooks setup clean
+
+help:
+	@sed -n '2,4p' Makefile | cut -c3-
+	@echo "  make doctor | up | status | down | notebooks | images [PLATFORM=linux/arm64]"
+
+setup: $(READY)
+
+# A virtual environment needs python3-venv, which Debian packs apart.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gislab needs Python 3.11 or later; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { test $$(id -u) = 0 && command -v apt-get \
+	  && apt-get update -qq && apt-get install -y -qq python3-venv; } || \
+	  { echo "type: sudo apt-get install python3-venv"; exit 1; }
+	@for p in ssh:openssh-client openssl:openssl ip:iproute2; do \
+	  command -v $${p%%:*} >/dev/null || { test $$(id -u) = 0 && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq $${p##*:}; } || \
+	  { echo "type: sudo apt-get install $${p##*:}"; exit 1; }; done
+	@echo "setting up $(VENV) (a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+lab: up notebooks
+
+up: setup
+	@$(GISLAB) up
+
+notebooks: setup
+	@$(GISLAB) notebooks $(ARGS)
+
+status doctor down: setup
+	@$(GISLAB) $@
+
+images: setup
+	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
+
+test: setup
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test-pure: setup
+	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

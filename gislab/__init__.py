@@ -1,0 +1,1 @@
+"""gislab: build, run, break and measure a resilient GIS on three Raspberry Pis."""

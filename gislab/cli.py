@@ -1,0 +1,142 @@
+"""The lab's verbs from a shell: gislab up, status, down, doctor, images, report, ..."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+from docker.errors import DockerException
+from rich.console import Console
+from rich.table import Table
+
+from . import cluster, doctor, engine, experiment, images, nodes, report, settings, stack, wars
+from .wait import NotYet
+
+CONSOLE = Console(soft_wrap=True, highlight=False)
+MISTAKES = (ValueError, RuntimeError, TimeoutError, KeyError, DockerException, NotYet)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one verb; 0 when it did what was asked, 1 with one clear line when it did not."""
+    options = _parser().parse_args(words)
+    try:
+        lab = settings.read(options.lab)
+        return options.do(lab, options) or 0
+    except KeyboardInterrupt:
+        CONSOLE.print("stopped; nothing is lost: the same command goes on from here")
+        return 130
+    except MISTAKES as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"gislab: {text}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gislab", description=__doc__)
+    parser.add_argument("--lab", metavar="FILE", help="a lab.toml; by default $GISLAB_LAB, "
+                        "./lab.toml, or the virtual lab of three Pis")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name, do, about):
+        one = verbs.add_parser(name, help=about, description=about)
+        one.set_defaults(do=do)
+        return one
+
+    verb("doctor", _doctor, "say what this machine needs, has and lacks")
+    verb("up", _up, "bring the whole lab up, and wait until everything answers")
+    verb("status", _status, "say what runs where, and who holds what")
+    verb("down", _down, "remove the lab, and prove that nothing is left")
+    build = verb("images", _images, "build the images, and say how large they are")
+    build.add_argument("names", nargs="*", help="only these")
+    build.add_argument("--platform", choices=settings.PLATFORMS)
+    build.add_argument("--all", action="store_true", help="both map servers, and all the rest")
+    scale = verb("scale", _scale, "run another number of map servers")
+    scale.add_argument("service")
+    scale.add_argument("count", type=int)
+    verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
+    for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
+                            ("power-on", nodes.power_on, "give a Pi its power back"),
+                            ("unplug", nodes.unplug, "pull a Pi's network cable"),
+                            ("plug", nodes.plug, "put a Pi's network cable back")):
+        one = verb(name, _on_pi(do), about)
+        one.add_argument("pi")
+    run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html")
+    run.add_argument("--out", type=Path, default=Path("reports"))
+    run.add_argument("--only", nargs="*", metavar="NAME", help="e.g. 03 05")
+    return parser
+
+
+def _doctor(lab, options) -> int:
+    findings = doctor.examine(lab)
+    _show(doctor.table(findings), title=f"lab {lab.name}: this machine")
+    return 0 if all(f.ok for f in findings) else 1
+
+
+def _up(lab, options) -> None:
+    engine.ensure(say=_say)
+    missing = [f for f in doctor.examine(lab) if not f.ok]
+    for finding in missing:
+        _say(f"{finding.what}: needed {finding.needed}, found {finding.found}; {finding.remedy}")
+    if missing:
+        raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
+    cluster.up(lab, say=_say)
+
+
+def _status(lab, options) -> None:
+    now = cluster.status(lab)
+    _say(f"lab {lab.name} ({lab.kind}), VIP {lab.vip}, maps by {lab.serves}")
+    for table in (now.nodes, now.database, now.maps):
+        _show(table)
+
+
+def _down(lab, options) -> None:
+    cluster.down(lab, say=_say)
+
+
+def _images(lab, options) -> None:
+    names = options.names or (list(images.plan()["images"]) if options.all else None)
+    engine.ensure(say=_say)
+    wars.decide(lab, say=_say)
+    if names and "geoserver" in names and not options.names and wars.at_hand() is None:
+        names.remove("geoserver")
+        _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
+    _show(images.build(lab, names, platform=options.platform, say=_say))
+
+
+def _scale(lab, options) -> None:
+    stack.scale(lab, options.service, options.count, say=_say)
+
+
+def _heal(lab, options) -> None:
+    experiment.heal(lab, say=_say)
+
+
+def _on_pi(do):
+    def call(lab, options) -> None:
+        do(lab, options.pi)
+        _say(f"{options.pi}: {do.__name__.replace('_', ' ')}: done")
+    return call
+
+
+def _report(lab, options) -> int:
+    return report.write(lab, out=options.out, only=options.only, say=_say)
+
+
+def _say(text: str) -> None:
+    CONSOLE.print(text, markup=False)
+
+
+def _show(frame: pd.DataFrame, title: str | None = None) -> None:
+    shown = Table(title=title, title_justify="left")
+    for column in frame.columns:
+        right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
+        shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row])
+    CONSOLE.print(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

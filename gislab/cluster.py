@@ -1,0 +1,214 @@
+"""The whole lab as one thing: up, ready, status, down."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+import psycopg
+import requests
+
+from . import images, nodes, ows, postgis, registry, stack, swarm, vip, virtual, wars
+from .settings import Lab
+from .shell import CommandFailed
+from .wait import NotYet, until
+
+
+@dataclass(frozen=True)
+class Status:
+    """What stands where at one moment; prints as one page."""
+
+    lab: Lab
+    nodes: pd.DataFrame  # node, address, state, manager, vip, consul, services
+    database: pd.DataFrame  # member, node, role, state, lag
+    maps: pd.DataFrame  # server, node, answers, catalog
+
+    def __str__(self) -> str:
+        title = (f"lab {self.lab.name} ({self.lab.kind}), VIP {self.lab.vip}, "
+                 f"maps by {self.lab.serves}")
+        parts = [title] + [table.to_string(index=False)
+                           for table in (self.nodes, self.database, self.maps)]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<h4>{name}</h4>" + table.to_html(index=False, border=0)
+                       for name, table in (("Pis", self.nodes), ("Database", self.database),
+                                           (f"Maps ({self.lab.serves})", self.maps)))
+
+
+def up(lab: Lab, say=print) -> None:
+    """Bring the whole lab up, from whatever state it is in; a second call changes nothing."""
+    start = time.monotonic()
+    images.engine.ensure(say=say)
+    wars.decide(lab, say=say)
+    images.build(lab, say=say)
+    nodes.up(lab, say=say)
+    registry.up(lab, say=say)
+    registry.push(lab, say=say)
+    swarm.init(lab, say=say)
+    swarm.join(lab, say=say)
+    swarm.label(lab, say=say)
+    registry.pull(lab, say=say)
+    changed = stack.deploy(lab, say=say)
+    ready(lab, say=say)
+    say(f"lab {lab.name}: everything answers at {lab.vip} "
+        f"({'after' if changed else 'nothing was changed;'} {time.monotonic() - start:.0f} s)")
+
+
+def ready(lab: Lab, say=print, timeout: float = 300) -> None:
+    """Wait until every part answers; WaitTimeout names the first that does not."""
+    end = time.monotonic() + timeout
+    for what, ask in (("the Swarm", _swarm_whole),
+                      ("all tasks running", _tasks_run),
+                      ("Consul", _consul_whole),
+                      ("the database", _database_whole),
+                      ("the VIP", _vip_held),
+                      ("SQL at the VIP", _sql_answers),
+                      ("maps at the VIP", _maps_answer),
+                      ("the statistics page", _statistics_answer)):
+        until(lambda ask=ask: ask(lab), what=what, timeout=max(5, end - time.monotonic()),
+              every=1, progress=say)
+
+
+def status(lab: Lab) -> Status:
+    """Look at the whole lab once; parts that do not answer are shown as such."""
+    table = swarm.status(lab)
+    holder = _or(lambda: vip.holder(lab), None)
+    table["vip"] = ["holds it" if name == holder else "" for name in table.node]
+    consul = _or(lambda: consul_peers(lab), {})
+    table["consul"] = [consul.get(name, "absent") for name in table.node]
+    tasks = stack.tasks(lab)
+    running = tasks[tasks.state == "Running"]
+    table["runs"] = [", ".join(running[running.node == name].service) for name in table.node]
+    return Status(lab, table.drop(columns=["availability", "engine"]),
+                  _or(lambda: postgis.members(lab), pd.DataFrame()),
+                  _or(lambda: map_servers(lab), pd.DataFrame()))
+
+
+def down(lab: Lab, say=print) -> None:
+    """Take the lab off this machine and off the Pis, and prove that nothing is left."""
+    images.engine.ensure(say=say)
+    if lab.kind == "pi":
+        _clear_pis(lab, say)
+    virtual.down(lab, say=say)
+    for name in ("known_hosts", "map_server", "catalog-mapserver.tar", "catalog-geoserver.tar"):
+        (lab.home / name).unlink(missing_ok=True)
+
+
+def consul_peers(lab: Lab) -> dict[str, str]:
+    """Say of each Pi whether its Consul server is `leader`, `server` or has `no vote`."""
+    for node, container in stack.containers(lab, "consul"):
+        out = node.docker("exec", container, "sh", "-c",
+                          "consul operator raft list-peers -token-file /run/secrets/consul_token")
+        rows = [line.split() for line in out.splitlines()[1:]]
+        return {row[0]: {"leader": "leader", "follower": "server"}.get(row[3], row[3])
+                if row[4] == "true" else "no vote" for row in rows}
+    return {}
+
+
+def map_servers(lab: Lab) -> pd.DataFrame:
+    """Ask each map server itself: where it is, whether it is healthy, which catalog it has."""
+    rows = []
+    for node, container in stack.containers(lab, "mapserver"):
+        script = ("curl -s -o /dev/null -w '%{http_code} ' http://localhost:8080/health; "
+                  "curl -sf http://localhost:8080/catalog")
+        done = node.run(["docker", "exec", container, "sh", "-c", script], check=False)
+        code, _, version = done.out.strip().partition(" ")
+        rows.append({"map server": f"{lab.serves} {container[:8]}", "node": node.name,
+                     "answers": "yes" if code == "200" else f"no ({code or done.err.strip()})",
+                     "catalog": version or "-"})
+    return pd.DataFrame(rows, columns=["map server", "node", "answers", "catalog"])
+
+
+def _swarm_whole(lab: Lab) -> None:
+    swarm.ready(lab, timeout=0)
+
+
+def _tasks_run(lab: Lab) -> None:
+    _patiently(lambda: stack.wait(lab, say=None, timeout=0))
+
+
+def _consul_whole(lab: Lab) -> None:
+    peers = _patiently(lambda: consul_peers(lab))
+    if len(peers) < len(lab.machines) or "leader" not in peers.values():
+        raise NotYet(f"{len(peers)} of {len(lab.machines)} servers, "
+                     + ("no leader" if "leader" not in peers.values() else "one leader"))
+
+
+def _database_whole(lab: Lab) -> None:
+    table = _patiently(lambda: postgis.members(lab))
+    leaders = int((table.role == "leader").sum()) if len(table) else 0
+    streaming = int((table.state == "streaming").sum()) if len(table) else 0
+    if leaders != 1 or streaming != 2:
+        raise NotYet(f"{leaders} primary, {streaming} of 2 replicas streaming")
+
+
+def _vip_held(lab: Lab) -> None:
+    if _patiently(lambda: vip.holder(lab)) is None:
+        raise NotYet("no Pi holds it")
+
+
+def _sql_answers(lab: Lab) -> None:
+    for port in (lab.ports.sql, lab.ports.primary, lab.ports.replicas):
+        try:
+            with postgis.connect(lab, "gis", port=port) as connection:
+                connection.execute("SELECT id FROM lab.alive").fetchone()
+        except psycopg.Error as error:
+            raise NotYet(f"port {port}: {str(error).strip().splitlines()[0]}") from None
+
+
+def _maps_answer(lab: Lab) -> None:
+    try:
+        found = len(ows.get_features(lab, "alive"))
+    except (requests.RequestException, OSError, ValueError, RuntimeError) as error:
+        raise NotYet(str(error)[-200:]) from None
+    if found != 1:
+        raise NotYet("the layer `alive` is empty")
+    table = _patiently(lambda: map_servers(lab))
+    well = int((table.answers == "yes").sum())
+    if well < min(3, len(table)) or well == 0:
+        raise NotYet(f"{well} of {max(3, len(table))} map servers healthy")
+
+
+def _statistics_answer(lab: Lab) -> None:
+    url = f"http://{lab.vip}:{lab.ports.stats}/"
+    try:
+        code = requests.get(url, auth=("lab", lab.secret("haproxy_password")),
+                            timeout=5).status_code
+    except requests.RequestException as error:
+        raise NotYet(str(error)[-120:]) from None
+    if code != 200:
+        raise NotYet(f"status {code}")
+
+
+def _patiently(ask):
+    """Call `ask`; a Pi that fails to answer at this moment means: not yet."""
+    try:
+        return ask()
+    except (CommandFailed, TimeoutError, LookupError, json.JSONDecodeError) as error:
+        raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
+
+
+def _or(ask, otherwise):
+    """Return what `ask` says, or `otherwise` where that part of the lab is down."""
+    try:
+        return ask()
+    except (CommandFailed, NotYet, TimeoutError, RuntimeError, OSError):
+        return otherwise
+
+
+def _clear_pis(lab: Lab, say) -> None:
+    try:
+        stack.remove(lab, say=say)
+    except nodes.NodeError:
+        say("swarm: none stands")
+    for node in nodes.alive(lab):
+        node.run(["docker", "swarm", "leave", "--force"], check=False)
+        for volume in (f"{stack.NAME}_consul", f"{stack.NAME}_postgis"):
+            node.run(["docker", "volume", "rm", "--force", volume], check=False)
+        node.run(["rm", "-rf", stack.ON_PI])
+        left = node.docker("ps", "-aq", "--filter",
+                           f"label=com.docker.stack.namespace={stack.NAME}")
+        say(f"{node.name}: " + (f"still holds {left}" if left else "nothing of the lab is left"))

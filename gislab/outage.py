@@ -1,0 +1,147 @@
+"""Judge a Run: outages, latencies, and which writes were lost. Pure; asks nobody.
+
+An outage, as used here: from the sending of the last question that succeeded before a question
+that did not, to the sending of the first one that succeeded after it; the longest such gap of a
+lane counts. A client is never worse off than that, and may be better off by one interval between
+questions at each end. A lane without any failed or unknown question had no outage (0), however
+slow its answers were: `slowest` tells that. A lane whose last questions did not succeed did not
+recover: that is its own result (`recovered` is False, `outage` is NaN), not a large number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What one lane went through. Times in seconds on the run's clock; NaN: there is none."""
+
+    probe: str
+    outage: float  # the longest gap without a success; NaN if it did not recover
+    begin: float
+    end: float
+    recovered: bool
+    asked: int
+    failed: int
+    unknown: int
+    p50_before: float
+    p99_before: float
+    p50_after: float  # of all questions that succeeded after the strike
+    p99_after: float
+    slowest: float
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What became of numbered writes. `lost` and `unexpected` must be empty."""
+
+    acknowledged: int
+    lost: tuple[int, ...]  # acknowledged, yet not there afterwards
+    unexpected: tuple[int, ...]  # there, though never asked for or certainly refused
+    doubled: tuple[int, ...]  # there more than once
+    happened: tuple[int, ...]  # unknown to the client, and there
+    vanished: tuple[int, ...]  # unknown to the client, and not there
+
+    @property
+    def safe(self) -> bool:
+        """Tell whether every promise was kept."""
+        return not (self.lost or self.unexpected or self.doubled)
+
+
+def of(run: Run, probe: str) -> Outage:
+    """Return what the lane `probe` went through."""
+    lane = run.samples[run.samples["probe"] == probe].sort_values("sent", kind="stable")
+    strike = run.at("strike")
+    good = lane[lane["outcome"] == "ok"]
+    before = good if strike is None else good[good["sent"] + good["took"] < strike]
+    after = good.iloc[0:0] if strike is None else good[good["sent"] >= strike]
+    length, begin, end, recovered = _longest_gap(lane)
+    return Outage(
+        probe, length, begin, end, recovered, asked=len(lane),
+        failed=int((lane["outcome"] == "failed").sum()),
+        unknown=int((lane["outcome"] == "unknown").sum()),
+        p50_before=_quantile(before, 0.5), p99_before=_quantile(before, 0.99),
+        p50_after=_quantile(after, 0.5), p99_after=_quantile(after, 0.99),
+        slowest=float(good["took"].max()) if len(good) else math.nan)
+
+
+def writes(run: Run) -> Writes:
+    """Compare the writes that were sent with the rows found on the primary afterwards."""
+    sent = run.samples.dropna(subset=["row"])
+    by = {outcome: set(sent.loc[sent["outcome"] == outcome, "row"].astype(int))
+          for outcome in ("ok", "failed", "unknown")}
+    found = set(run.rows["row"].astype(int))
+    twice = run.rows.loc[run.rows["times"] > 1, "row"].astype(int)
+    return Writes(
+        acknowledged=len(by["ok"]),
+        lost=_sorted(by["ok"] - found),
+        unexpected=_sorted(found - by["ok"] - by["unknown"]),
+        doubled=_sorted(twice),
+        happened=_sorted(by["unknown"] & found),
+        vanished=_sorted(by["unknown"] - found))
+
+
+def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
+    """Return one line per run and lane, for a reader: seconds, counts, milliseconds."""
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    lines = []
+    for run in runs:
+        for probe in run.probes:
+            o = of(run, probe)
+            lines.append({
+                "fault": run.fault, "probe": probe,
+                "outage [s]": round(o.outage, 2) if o.recovered else "not recovered",
+                "failed": o.failed, "unknown": o.unknown, "asked": o.asked,
+                "p50 before [ms]": _ms(o.p50_before), "p50 after [ms]": _ms(o.p50_after),
+                "p99 before [ms]": _ms(o.p99_before), "p99 after [ms]": _ms(o.p99_after),
+                "slowest [ms]": _ms(o.slowest)})
+    return pd.DataFrame(lines)
+
+
+def writes_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
+    """Return one line per run: how many writes were acknowledged, lost, and so on."""
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    lines = []
+    for run in runs:
+        w = writes(run)
+        lines.append({
+            "fault": run.fault, "acknowledged": w.acknowledged, "lost": len(w.lost),
+            "unexpected": len(w.unexpected), "doubled": len(w.doubled),
+            "unknown, happened": len(w.happened), "unknown, did not": len(w.vanished)})
+    return pd.DataFrame(lines)
+
+
+def _longest_gap(lane: pd.DataFrame) -> tuple[float, float, float, bool]:
+    if lane.empty:
+        return math.nan, math.nan, math.nan, False
+    longest = (0.0, math.nan, math.nan)
+    last_good, bad_since = float(lane["sent"].iloc[0]), False
+    for sent, outcome in zip(lane["sent"], lane["outcome"], strict=True):
+        if outcome != "ok":
+            bad_since = True
+            continue
+        if bad_since and sent - last_good > longest[0]:
+            longest = (sent - last_good, last_good, sent)
+        last_good, bad_since = sent, False
+    if bad_since:
+        return math.nan, last_good, math.nan, False
+    return *longest, True
+
+
+def _quantile(good: pd.DataFrame, q: float) -> float:
+    return float(good["took"].quantile(q)) if len(good) else math.nan
+
+
+def _ms(seconds: float) -> float:
+    return seconds if math.isnan(seconds) else round(seconds * 1000, 1)
+
+
+def _sorted(rows: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(rows)))

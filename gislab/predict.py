@@ -1,0 +1,189 @@
+"""The outage that the settings predict for each fault. Pure: numbers in, seconds out.
+
+Each prediction is a range: between the best and the worst moment for a client to ask, and for a
+fault to come in a timer's cycle. What theory leaves out, such as a busy machine, a slow disk or
+the time that a command takes to arrive, makes the measurement longer; a large difference is what
+the lab is there to find.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SQL = ("sql_read", "sql_write", "write_primary")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The settings that decide how fast each part notices a death; seconds unless said.
+
+    The defaults are those of the stack: see images/keepalived/entrypoint.sh, stack/haproxy.cfg,
+    images/consul/entrypoint.sh and images/postgis/patroni.yml.
+    """
+
+    advert: float = 0.2  # keepalived advert_int
+    priority: int = 225  # keepalived, of the backup that takes over: 1 to 254
+    watch_every: float = 0.25  # how often keepalived's watcher asks the local HAProxy ...
+    watch_timeout: float = 0.2  # ... how long it waits ...
+    watch_fall: int = 2  # ... and how many misses it takes
+    check_every: float = 0.25  # HAProxy `inter`
+    check_fast: float = 0.1  # HAProxy `fastinter`
+    check_timeout: float = 0.4  # HAProxy `timeout connect`
+    check_fall: int = 2  # HAProxy `fall`
+    probe_every: float = 0.25  # Consul gossip_lan.probe_interval
+    suspicion: float = 4  # Consul gossip_lan.suspicion_mult
+    servers: int = 3  # Consul
+    alive_ttl: float = 2.0  # Consul's TTL check of the member's container
+    loop_wait: float = 2.0  # Patroni
+    peer_poll: float = 2.0  # Patroni's timeout when it asks a peer that drops packets
+    promotion: float = 0.5  # pg_promote and the end of recovery, on an idle lab
+    session_ttl: float | None = None  # lock on the TTL alone, as Patroni does by default
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How long a lane is expected to be without a success, in seconds, and from what."""
+
+    least: float
+    most: float
+    formula: str
+
+    def __str__(self) -> str:
+        if self.most == 0:
+            return "none"
+        return f"{self.least:.1f} to {self.most:.1f} s"
+
+
+NONE = Prediction(0.0, 0.0, "no failed request")
+
+
+def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
+    """Return the outage that `fault` costs the lane `probe`.
+
+    Raises KeyError for a fault without a theory.
+    """
+    t = timing or Timing()
+    return {
+        "map_server_killed": lambda: NONE,
+        "haproxy_killed": lambda: haproxy_killed(t),
+        "keepalived_killed": lambda: keepalived_killed(t),
+        "primary_killed": lambda: primary_killed(t) if probe in SQL else NONE,
+        "primary_container_killed": lambda: container_killed(t) if probe in SQL else NONE,
+        "power_cut": lambda: database_moves(t) if probe in SQL else maps_move(t),
+        "unplugged": lambda: database_moves(t) if probe in SQL else maps_move(t),
+    }[fault]()
+
+
+def table(fault: str, probes: list[str] | tuple[str, ...], timing: Timing | None = None):
+    """Return one line per probe: the predicted outage and where it comes from."""
+    import pandas as pd  # only here: the formulas need nothing
+
+    found = {p: outage(fault, p, timing) for p in probes}
+    return pd.DataFrame([{"probe": p, "predicted": str(f), "from": f.formula}
+                         for p, f in found.items()])
+
+
+def vip_moves(t: Timing) -> Prediction:
+    """The holder vanishes: master_down_interval = 3 x advert + skew_time.
+
+    skew_time = (256 - priority) x advert / 256. The last advert was sent up to one interval
+    before the fault, hence the range. (RFC 5798, sections 6.1 and 6.4.2)
+    """
+    down = 3 * t.advert + skew(t)
+    return Prediction(down - t.advert, down, "3 adverts + skew (RFC 5798)")
+
+
+def skew(t: Timing) -> float:
+    """Return VRRP's skew time: the higher the priority, the earlier a backup moves."""
+    return (256 - t.priority) / 256 * t.advert
+
+
+def maps_move(t: Timing) -> Prediction:
+    """The VIP moves, and the new holder's HAProxy meets map servers that are gone.
+
+    It takes them out after `fall` checks; until then a request that meets a dead one is tried
+    again at another after `timeout connect` (HAProxy Configuration Manual, `check`, `retries`,
+    `option redispatch`). Both run while the VIP moves, so only the rest is added.
+    """
+    vip = vip_moves(t)
+    return Prediction(vip.least, vip.most + t.check_timeout,
+                      f"{vip.formula} + at most one HAProxy connect timeout")
+
+
+def haproxy_killed(t: Timing) -> Prediction:
+    """Keepalived's watcher misses `fall` answers, then hands the address over.
+
+    A holder in fault says so with priority 0, so that the backup waits for the skew time only
+    (RFC 5798, section 6.4.3). A killed HAProxy refuses at once and costs no watch timeout.
+    """
+    least = (t.watch_fall - 1) * t.watch_every + skew(t)
+    return Prediction(least, t.watch_fall * (t.watch_every + t.watch_timeout) + skew(t),
+                      "watcher: fall x interval + skew")
+
+
+def keepalived_killed(t: Timing) -> Prediction:
+    """SIGKILL leaves the address on the old holder, which goes on answering.
+
+    A backup takes over after master_down_interval and announces itself (gratuitous ARP), so
+    the worst case is that of a vanished holder; mostly only connections that were open break.
+    """
+    return Prediction(0.0, vip_moves(t).most, "at most 3 adverts + skew (RFC 5798)")
+
+
+def primary_killed(t: Timing) -> Prediction:
+    """Patroni sees the postmaster gone, gives up the lock, a replica takes it.
+
+    With `primary_start_timeout: 0` it does so in its next loop; the replicas are woken by
+    Consul's blocking query. Then promotion, and HAProxy's checks that see the new primary.
+    (Patroni documentation, "Dynamic Configuration Settings")
+    """
+    seen = t.check_fall * t.check_every
+    return Prediction(t.promotion, t.loop_wait + t.promotion + seen,
+                      "Patroni loop + promotion + HAProxy check")
+
+
+def container_killed(t: Timing) -> Prediction:
+    """Nobody gives up the lock: it falls with the TTL check of the member's container.
+
+    Consul marks it critical `TTL` after the last pass and drops the session that hangs on it
+    (Consul documentation, "Sessions"). Then as for a killed primary.
+    """
+    if t.session_ttl is not None:
+        return _by_ttl(t)
+    rest = t.promotion + t.check_fall * t.check_every
+    return Prediction(t.alive_ttl - 0.5 + t.promotion, t.alive_ttl + t.peer_poll + rest,
+                      "TTL of the alive check + peer poll + promotion + HAProxy check")
+
+
+def gossip_death(t: Timing) -> Prediction:
+    """Consul's members find one dead: its turn in the probing, then the suspicion timeout.
+
+    suspicion = suspicion_mult x max(1, log10(n)) x probe_interval; n members are probed one by
+    one, in a random order. (hashicorp/memberlist, `suspicionTimeout` in util.go)
+    """
+    suspicion = t.suspicion * max(1.0, math.log10(max(1, t.servers))) * t.probe_every
+    return Prediction(t.probe_every + suspicion,
+                      (t.servers - 1) * t.probe_every + t.probe_every + suspicion,
+                      "Consul probes + suspicion (memberlist)")
+
+
+def database_moves(t: Timing) -> Prediction:
+    """A Pi with the primary vanishes: gossip, then the lock, a vote, promotion, HAProxy.
+
+    Patroni asks its peers before it takes the lock, and a dead host that drops packets costs
+    the whole timeout. The VIP moves meanwhile, and is sooner.
+    """
+    if t.session_ttl is not None:
+        return _by_ttl(t)
+    dead = gossip_death(t)
+    rest = t.promotion + t.check_fall * t.check_every
+    return Prediction(dead.least + t.promotion, dead.most + t.peer_poll + rest,
+                      f"{dead.formula} + peer poll + promotion + HAProxy check")
+
+
+def _by_ttl(t: Timing) -> Prediction:
+    # Consul waits up to twice the TTL before it drops a session (documentation, "Sessions")
+    least = t.session_ttl - t.loop_wait
+    return Prediction(least, 2 * t.session_ttl + t.loop_wait + t.peer_poll + t.promotion,
+                      "session TTL, up to twice")

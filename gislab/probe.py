@@ -1,0 +1,170 @@
+"""Ask the VIP steadily, from outside, and write down every answer.
+
+The probes are open-loop: question n goes out at n/rate seconds, whether or not the ones before
+it were answered. A client that waits for its answer asks less during an outage and so hides it
+(Tene's "coordinated omission"). Each question runs in an asyncio task of its own, all of them on
+one thread and one monotonic clock.
+
+How the questions travel, since it decides what an outage looks like:
+
+- Every map is asked for over a new TCP connection, as by a browser that comes for the first time.
+- SQL goes over persistent connections, as an application's pool does: logging in with SCRAM costs
+  the server about 5 ms of processor time, more than the statement. A question takes a connection
+  that is idle, or opens one. After an error or a timeout every idle connection is dropped too, so
+  that what is measured is when the *service* is back, not how long a pool clings to dead sockets.
+  A connection that the other side closed while it was idle is noticed before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pandas as pd
+from psycopg.conninfo import make_conninfo
+
+from . import run
+from .question import (
+    Failed,
+    Maps,
+    Question,
+    Sql,
+    Unknown,
+    feature_url,
+    judge_features,
+    judge_png,
+    map_url,
+)
+from .settings import Lab
+
+LANES = ("maps", "sql_read", "sql_write", "write_primary")
+HALF = 500_000  # rows per writing lane; a run of 10 Hz lasts 13 hours before they are used up
+
+
+class Probes:
+    """Questions asked steadily from a thread of their own; use it in `with`.
+
+    Parameters
+    ----------
+    lanes : name -> Question.
+    rate : float, questions per second and lane.
+    timeout : float, seconds; a question is given up for unknown after it.
+    """
+
+    def __init__(self, lanes: dict[str, Question], *, rate: float = 10, timeout: float = 2):
+        self.lanes, self.rate, self.timeout = lanes, rate, timeout
+        self._samples: list[tuple] = []  # appended to by one thread, copied by others
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
+        self._error: BaseException | None = None
+        self._begin = 0.0
+
+    def __enter__(self) -> Probes:
+        self._begin = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join(self.timeout + 10)
+
+    def now(self) -> float:
+        """Return the seconds since the start, on the clock of the samples."""
+        return time.monotonic() - self._begin
+
+    def watch(self, seconds: float) -> None:
+        """Let the probes ask for `seconds`; raises what made them stop, if anything did."""
+        self._stop.wait(seconds)
+        if self._error:
+            raise self._error
+
+    def samples(self) -> pd.DataFrame:
+        """Return what is known so far: the columns of Run.samples, in the order of sending."""
+        table = run.make(self._samples.copy()).samples
+        return table.sort_values("sent", kind="stable", ignore_index=True)
+
+    def recent(self, since: float) -> dict[str, list[str]]:
+        """Return the outcomes of the questions sent at `since` seconds or later, by lane."""
+        found: dict[str, list[str]] = {lane: [] for lane in self.lanes}
+        for name, sent, _, outcome, *_ in self._samples.copy():
+            if sent >= since:
+                found[name].append(outcome)
+        return found
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except BaseException as error:  # noqa: BLE001  shown by watch(), in the caller's thread
+            self._error = error
+            self._stop.set()
+
+    async def _all(self) -> None:
+        try:
+            await asyncio.gather(*(self._steadily(n, q, i / len(self.lanes))
+                                   for i, (n, q) in enumerate(self.lanes.items())))
+        finally:
+            for question in self.lanes.values():
+                await question.close()
+
+    async def _steadily(self, name: str, question: Question, phase: float) -> None:
+        # The lanes are shifted against each other, so that not all ask in the same instant.
+        asked: set[asyncio.Task] = set()
+        number = 0
+        while not self._stop.is_set():
+            due = (number + phase) / self.rate
+            if due > self.now():
+                await asyncio.sleep(min(due - self.now(), 0.2))
+                continue
+            task = asyncio.create_task(self._one(name, question, number))
+            asked.add(task)
+            task.add_done_callback(asked.discard)
+            number += 1
+        if asked:
+            await asyncio.wait(asked, timeout=self.timeout + 1)
+
+    async def _one(self, name: str, question: Question, number: int) -> None:
+        sent = self.now()
+        outcome, detail = "ok", ""
+        try:
+            # A question has its own, kinder way to give up; this is for one that has none left.
+            detail = await asyncio.wait_for(question.ask(number), self.timeout + 0.5)
+        except Failed as error:
+            outcome, detail = "failed", str(error)
+        except (Unknown, TimeoutError) as error:
+            outcome, detail = "unknown", str(error) or "no answer in time"
+        self._samples.append((name, sent, self.now() - sent, outcome, detail[:200],
+                              question.row(number)))
+
+
+def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: float = 2,
+        first: int = 0) -> Probes:
+    """Return the probes that ask the lab's VIP, ready for `with`.
+
+    Parameters
+    ----------
+    lanes : of `maps`, `features` (WFS), `sql_read` and `sql_write` (through Pgpool) and
+        `write_primary` (straight to the primary).
+    rate, timeout : float, questions per second for each lane, and seconds. Ten per second on
+        all four lanes cost a fifth of one core here; a gap is then known to 0.1 s.
+    first : int, the number of the first row written; each lane has HALF numbers of its own.
+    """
+    def dsn(role: str, port: int) -> str:
+        return make_conninfo(
+            host=lab.vip, port=port, dbname="gis", user=role, gssencmode="disable",
+            password=lab.secret(f"{role}_password"), application_name="gislab-probe")
+
+    insert = ("insert into lab.writes (id, geom) values "
+              "(%s, st_setsrid(st_makepoint(6.1, 46.2), 4326)) returning id")
+    read = "select id, st_astext(geom) from lab.alive"
+    make = {
+        "maps": lambda: Maps(map_url(lab.maps_url), timeout=timeout, judge=judge_png),
+        "features": lambda: Maps(feature_url(lab.maps_url), timeout=timeout,
+                                 judge=judge_features),
+        "sql_read": lambda: Sql(dsn("reader", lab.ports.sql), read, timeout=timeout),
+        "sql_write": lambda: Sql(dsn("gis", lab.ports.sql), insert, timeout=timeout,
+                                 first=first),
+        "write_primary": lambda: Sql(dsn("gis", lab.ports.primary), insert, timeout=timeout,
+                                     first=first + HALF),
+    }
+    return Probes({lane: make[lane]() for lane in lanes}, rate=rate, timeout=timeout)

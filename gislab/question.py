@@ -1,0 +1,225 @@
+"""The questions that probes ask: a map, a feature, one SQL statement; and what counts as what.
+
+- `ok`: the whole and right answer. A write is ok only when its commit was acknowledged.
+- `failed`: it certainly did not happen: no connection, or an error that the server raises before
+  the commit.
+- `unknown`: it was sent and no answer came: it may have happened. A write whose connection broke
+  is unknown, and the rows found afterwards decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import socket
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlencode
+
+import httpx
+import psycopg
+
+WIDTH = HEIGHT = 64  # of the map asked for, in pixels
+
+# Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
+# 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
+# database, 3F no such schema, 40001/40P01 rolled back, 42 syntax or privilege, 53 out of
+# resources, 57P03 cannot connect now. Anything else, 57P01 (shutdown) too, proves nothing: a
+# shutdown can come after the local commit, while the synchronous replica is being waited for.
+_REFUSALS = ("08001", "08004", "22", "23", "25", "28", "3D", "3F", "40001", "40P01", "42", "53",
+             "57P03")
+
+
+class Failed(Exception):
+    """The question certainly had no effect; the text says why."""
+
+
+class Unknown(Exception):
+    """The question was sent and not answered: it may have had its effect."""
+
+
+class Question(Protocol):
+    """One kind of question. `ask` returns a detail, or raises Failed or Unknown."""
+
+    async def ask(self, number: int) -> str: ...
+
+    def row(self, number: int) -> int | None: ...
+
+    async def close(self) -> None: ...
+
+
+class Maps:
+    """A small map over HTTP; ok only if a whole PNG of the asked size came back."""
+
+    def __init__(self, url: str, *, timeout: float, judge: Callable[[httpx.Response], str]):
+        self.url, self._judge = url, judge
+        # One client for all questions (making one is dear), yet no connection is kept.
+        self._client = httpx.AsyncClient(
+            timeout=timeout, trust_env=False, verify=False,
+            limits=httpx.Limits(max_keepalive_connections=0), headers={"Connection": "close"})
+
+    async def ask(self, number: int) -> str:
+        try:
+            return self._judge(await self._client.get(self.url))
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise Failed("no connection in time") from None
+        except httpx.TimeoutException:
+            raise Unknown("no answer in time") from None
+        except httpx.HTTPError as error:
+            raise Failed(f"{type(error).__name__}: {error}") from None
+
+    def row(self, number: int) -> None:
+        return None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class Sql:
+    """One statement over a pool of persistent connections; see the module's text.
+
+    Parameters
+    ----------
+    dsn : a connection string of libpq.
+    statement : its answer must hold a row. With `first` it is given one number, counted up.
+    first : int, the first number of a write; None for a read.
+    """
+
+    def __init__(self, dsn: str, statement: str, *, timeout: float, first: int | None = None):
+        self.dsn, self.statement, self.timeout, self.first = dsn, statement, timeout, first
+        self._idle: list[psycopg.AsyncConnection] = []
+
+    def row(self, number: int) -> int | None:
+        return None if self.first is None else self.first + number
+
+    async def ask(self, number: int) -> str:
+        end = asyncio.get_running_loop().time() + self.timeout
+        connection = self._take() or await self._connect()
+        row = self.row(number)
+        task = asyncio.create_task(self._answer(connection, None if row is None else (row,)))
+        left = end - asyncio.get_running_loop().time()
+        done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+        if not done:
+            # Not cancelled: psycopg would first try, for seconds, to cancel at the server.
+            # The socket is shut instead, and the task ends by itself.
+            _shut(connection)
+            task.add_done_callback(lambda t: t.exception())
+            self._drop()
+            raise Unknown("no answer in time")
+        try:
+            answer = task.result()
+        except psycopg.Error as error:
+            self._drop()
+            await connection.close()
+            said = f"{error.sqlstate or type(error).__name__}: {' '.join(str(error).split())}"
+            # A transport error carries no code; nor is every code proof of a rollback.
+            kind = Failed if (error.sqlstate or "").startswith(_REFUSALS) else Unknown
+            raise kind(said) from None
+        self._idle.append(connection)
+        if answer is None:
+            raise Failed("an answer without a row")
+        return ""
+
+    async def _answer(self, connection, values: tuple | None) -> tuple | None:
+        cursor = await connection.execute(self.statement, values)
+        return await cursor.fetchone()
+
+    def _take(self) -> psycopg.AsyncConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not select.select([connection.pgconn.socket], [], [], 0)[0]:
+                return connection
+            connection.pgconn.finish()  # readable while idle: the other side has closed it
+        return None
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        try:
+            async with asyncio.timeout(self.timeout):
+                # Two statements of one connection never share a plan: no prepared statements,
+                # which Pgpool would have to carry from one backend to the next.
+                return await psycopg.AsyncConnection.connect(
+                    self.dsn, autocommit=True, prepare_threshold=None)
+        except TimeoutError:
+            self._drop()
+            raise Failed("no connection in time") from None
+        except psycopg.Error as error:
+            self._drop()
+            raise Failed(f"no connection: {' '.join(str(error).split())}") from None
+
+    def _drop(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.pgconn.finish()
+
+    async def close(self) -> None:
+        self._drop()
+
+
+def map_url(base: str, layer: str = "countries") -> str:
+    """Return the address of a small WMS 1.3 map (OGC 06-042, 7.3: lat/lon order)."""
+    return f"{base}/ows?" + urlencode({
+        "SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetMap", "LAYERS": layer,
+        "STYLES": "", "CRS": "EPSG:4326", "BBOX": "40,0,56,16", "WIDTH": WIDTH,
+        "HEIGHT": HEIGHT, "FORMAT": "image/png"})
+
+
+def feature_url(base: str, layer: str = "alive") -> str:
+    """Return the address of one WFS 2.0 feature as GeoJSON."""
+    return f"{base}/ows?" + urlencode({
+        "SERVICE": "WFS", "VERSION": "2.0.0", "REQUEST": "GetFeature", "TYPENAMES": layer,
+        "COUNT": 1, "OUTPUTFORMAT": "application/json"})
+
+
+def judge_png(answer: httpx.Response) -> str:
+    """Return "" for a whole PNG of the asked size; Failed names what came instead."""
+    if answer.status_code != 200:
+        raise Failed(f"HTTP {answer.status_code}")
+    fault = png_fault(answer.content, WIDTH, HEIGHT)
+    if fault:  # a map server tells its errors in XML, with status 200
+        raise Failed(f"{fault}: {' '.join(answer.text.split())[:120]}"
+                     if "text" in answer.headers.get("content-type", "") else fault)
+    return ""
+
+
+def judge_features(answer: httpx.Response) -> str:
+    """Return "" if the answer is GeoJSON with a feature; else raise Failed."""
+    if answer.status_code != 200:
+        raise Failed(f"HTTP {answer.status_code}")
+    try:
+        found = json.loads(answer.content).get("features")
+    except (ValueError, AttributeError):
+        raise Failed("not GeoJSON") from None
+    if not found:
+        raise Failed("no feature")
+    return ""
+
+
+def png_fault(data: bytes, width: int, height: int) -> str:
+    """Say what keeps `data` from being a whole PNG of this size; "" if nothing does.
+
+    Every chunk's checksum is verified, up to the end (PNG, W3C, sections 5.3 and 5.6).
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        return "not a PNG"
+    at, kind = 8, b""
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + 8 + length]
+        if data[at + 8 + length:at + 12 + length] != struct.pack(">I", zlib.crc32(kind + body)):
+            return "a damaged or cut PNG"
+        if kind == b"IHDR" and struct.unpack(">II", body[:8]) != (width, height):
+            return "a PNG of another size"
+        at += 12 + length
+    return "" if kind == b"IEND" and at == len(data) else "a cut PNG"
+
+
+def _shut(connection: psycopg.AsyncConnection) -> None:
+    try:
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as handle:
+            handle.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error):
+        connection.pgconn.finish()

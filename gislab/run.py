@@ -1,0 +1,130 @@
+"""One measurement, as a thing to keep: samples, events, rows found, settings.
+
+Nothing here needs a cluster: a saved run can be read, judged and drawn anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .settings import Lab
+
+FORMAT = 1
+OUTCOMES = ("ok", "failed", "unknown")
+
+_SAMPLES = {"probe": "str", "sent": "float64", "took": "float64", "outcome": "str",
+            "detail": "str", "row": "Int64"}
+_EVENTS = {"t": "float64", "kind": "str", "what": "str", "fault": "str"}
+_ROWS = {"row": "Int64", "times": "Int64"}
+
+
+class RunError(ValueError):
+    """A folder does not hold a run that this version can read; says what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked, what came back, what was broken meanwhile.
+
+    samples : one line per question: probe; sent [s since the run's start, monotonic clock];
+        took [s]; outcome: `ok`, `failed` (it certainly did not happen) or `unknown` (sent, but
+        no answer: it may have happened); detail (why); row (the number a write carried).
+    events : t [s, the same clock], kind, what, fault. Kinds: `strike` (the order to break is
+        given), `struck` (it is broken), `undo` (the order to mend is given), `undone`.
+    rows : the numbered rows that the primary held after the run, and how many times each.
+    settings : lab, kind ("virtual" or "pi"), map_server, fault, started, versions, ...
+    """
+
+    samples: pd.DataFrame
+    events: pd.DataFrame
+    settings: dict
+    rows: pd.DataFrame = field(default_factory=lambda: frame([], _ROWS))
+
+    @property
+    def fault(self) -> str:
+        """The name of the fault of this run."""
+        return self.settings.get("fault", "")
+
+    @property
+    def probes(self) -> list[str]:
+        """The names of the probes, in the order in which they first asked."""
+        return list(dict.fromkeys(self.samples["probe"]))
+
+    def at(self, kind: str) -> float | None:
+        """Return the time of the first event of this kind, or None."""
+        times = self.events.loc[self.events["kind"] == kind, "t"]
+        return float(times.iloc[0]) if len(times) else None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run into `folder` (made if need be) as Parquet and JSON."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("samples", "events", "rows"):
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
+        # The JSON last: a folder without it is a run that was not written to its end.
+        text = json.dumps({"format": FORMAT, "settings": self.settings}, indent=2)
+        (folder / "run.json").write_text(text + "\n")
+        return folder
+
+
+def make(samples: list | pd.DataFrame, events: list | pd.DataFrame = (), *,
+         settings: dict | None = None, rows: list | pd.DataFrame = ()) -> Run:
+    """Return a Run of lists of tuples in the order of the columns, or of tables."""
+    return Run(frame(samples, _SAMPLES), frame(events, _EVENTS), dict(settings or {}),
+               frame(rows, _ROWS))
+
+
+def load(folder: str | Path) -> Run:
+    """Read a run that `save` wrote; RunError if the folder holds none."""
+    folder = Path(folder)
+    try:
+        head = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder}: not a whole run ({error}); measure it again") from None
+    if head.get("format") != FORMAT:
+        raise RunError(f"{folder}: written in format {head.get('format')}, this gislab reads "
+                       f"{FORMAT}; measure again, or read it with the gislab that wrote it")
+    tables = [pd.read_parquet(folder / f"{n}.parquet") for n in ("samples", "events", "rows")]
+    return make(tables[0], tables[1], settings=head["settings"], rows=tables[2])
+
+
+def folder_for(parent: str | Path, fault: str) -> Path:
+    """Return `<parent>/<time>-<fault>`, the folder that a new run is kept in."""
+    return Path(parent) / f"{time.strftime('%Y%m%d-%H%M%S')}-{fault}"
+
+
+def about(lab: Lab, **more: object) -> dict:
+    """Return the settings that a run of `lab` is saved with; no secret among them."""
+    packages = ("gislab", "httpx", "psycopg", "pandas")
+    return {
+        "lab": lab.name,
+        "kind": lab.kind,
+        "map_server": lab.serves,
+        "platform": lab.platform,
+        "machines": [m.name for m in lab.machines],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        **more,
+    }
+
+
+def frame(rows: list | pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Return `rows` as a table of exactly these columns and types."""
+    if isinstance(rows, pd.DataFrame):
+        return rows.reindex(columns=list(columns)).astype(columns).reset_index(drop=True)
+    # Column by column: guessed from rows, numbers beside None would turn into rounded floats.
+    table = {}
+    for place, (name, kind) in enumerate(columns.items()):
+        values = [row[place] if place < len(row) else None for row in rows]
+        if kind == "str":
+            values = [value or "" for value in values]
+        table[name] = pd.Series(values, dtype=kind)
+    return pd.DataFrame(table)

@@ -1,0 +1,200 @@
+"""The stack of services on the Swarm: deploy, scale, remove; where each task runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from . import catalog as catalogs
+from . import nodes, registry, settings
+from .settings import PROJECT, Lab
+from .shell import CommandFailed, archive
+from .wait import NotYet, until
+
+NAME = "gis"
+FILE = "gis.yml"
+FOLDER = PROJECT / "stack"
+ON_PI = "/opt/gislab/stack"  # where a Pi keeps its copy of FOLDER
+DATABASE = "gis"
+
+
+class StackError(RuntimeError):
+    """The stack cannot be as asked; the text says what to do."""
+
+
+def deploy(lab: Lab, catalog: catalogs.Catalog | None = None, *, say=print) -> bool:
+    """Deploy stack/gis.yml; return whether anything changed.
+
+    Parameters
+    ----------
+    catalog : what the map servers publish. By default what they publish now, or the
+        default catalog on a new Swarm.
+    """
+    manager = nodes.manager(lab)
+    secrets(lab, say=say)
+    bundle = _bundle(lab, manager, catalog)
+    files = {p.name: p.read_bytes() for p in sorted(FOLDER.iterdir()) if p.is_file()}
+    files["catalog.tar"] = bundle
+    environment = _environment(lab, files)
+    fingerprint = _digest(json.dumps(environment, sort_keys=True).encode() + files[FILE])
+    if _deployed(manager) == fingerprint:
+        say(f"stack {NAME}: unchanged")
+        return False
+    nodes.each(lab, lambda node: registry.trust(lab, node))
+    manager.run(["sh", "-c", f"mkdir -p {ON_PI} && tar -x -C {ON_PI}"], input=archive(files))
+    words = [f"{key}={value}" for key, value in environment.items()]
+    manager.run(["env", "-C", ON_PI, *words, f"DEPLOYED={fingerprint}", "docker", "stack",
+                 "deploy", "--compose-file", FILE, "--with-registry-auth", "--prune",
+                 "--resolve-image", "never", NAME], timeout=120)
+    say(f"stack {NAME}: deployed from {manager.name}, serving maps with {lab.serves}")
+    return True
+
+
+def secrets(lab: Lab, say=print) -> None:
+    """Give the Swarm each secret of the lab that it does not hold yet.
+
+    Raises
+    ------
+    StackError : the Swarm holds another value than this machine, so this is another lab's.
+    """
+    manager = nodes.manager(lab)
+    out = manager.docker("secret", "ls", "--format", '{{.Name}} {{.Labels}}')
+    held = {line.split()[0]: line for line in out.splitlines() if line}
+    for name in settings.SECRETS:
+        value = lab.secret(name)
+        mark = f"gislab.digest={_digest(value.encode())}"
+        if name not in held:
+            manager.docker("secret", "create", "--label", mark, name, "-", input=value)
+            say(f"secret {name}: given to the Swarm")
+        elif mark not in held[name]:
+            raise StackError(f"the Swarm's secret {name} is not the one in {lab.home}: it was "
+                             "brought up from elsewhere. Run gislab down, then gislab up")
+
+
+def wait(lab: Lab, say=print, timeout: float = 300) -> None:
+    """Wait until Swarm runs every task of every service."""
+    def ask():
+        missing = []
+        for service in services(lab):
+            running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
+            if running != wanted:
+                missing.append(f"{service['Name'].removeprefix(NAME + '_')} {running}/{wanted}")
+        if missing:
+            raise NotYet(", ".join(missing))
+    until(ask, what="all tasks running", timeout=timeout, every=1, progress=say)
+
+
+def services(lab: Lab) -> list[dict]:
+    """Return `docker stack services` as dictionaries; NotYet while there are none."""
+    out = nodes.manager(lab).docker("stack", "services", "--format", "{{json .}}", NAME)
+    if not out:
+        raise NotYet("no service is deployed")
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def tasks(lab: Lab) -> pd.DataFrame:
+    """Return one row for each task that is wanted: service, node, state, since, error."""
+    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
+                                    "--filter", "desired-state=running", NAME)
+    rows = []
+    for line in out.splitlines():
+        task = json.loads(line)
+        state, _, since = task["CurrentState"].partition(" ")
+        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
+                     "node": task["Node"], "state": state, "since": since,
+                     "error": task["Error"].strip('"')})
+    table = pd.DataFrame(rows, columns=["service", "node", "state", "since", "error"])
+    return table.sort_values(["service", "node"], ignore_index=True)
+
+
+def containers(lab: Lab, service: str) -> list[tuple[nodes.Node, str]]:
+    """Return (Pi, container id) of each running container of a service, Pis that answer only."""
+    def ask(node: nodes.Node):
+        try:
+            out = node.docker("ps", "-q", "--no-trunc", "--filter",
+                              f"label=com.docker.swarm.service.name={NAME}_{service}", timeout=15)
+        except CommandFailed:
+            return []
+        return [(node, word) for word in out.split()]
+    return [pair for pairs in nodes.each(lab, ask) for pair in pairs]
+
+
+def scale(lab: Lab, service: str, count: int, *, say=print, timeout: float = 180) -> None:
+    """Run `count` tasks of a replicated service, and wait until they run."""
+    manager = nodes.manager(lab)
+    try:
+        manager.docker("service", "scale", "--detach", f"{NAME}_{service}={count}")
+    except CommandFailed as error:
+        names = ", ".join(s["Name"].removeprefix(NAME + "_") for s in services(lab))
+        raise StackError(f"{service} cannot be scaled to {count}: "
+                         f"{error.result.err.strip()} (services: {names})") from None
+    wait(lab, say=None, timeout=timeout)
+
+    def settled():  # Swarm counts a task as gone before its container is
+        running = len(containers(lab, service))
+        if running != count:
+            raise NotYet(f"{running} of {count} containers")
+    until(settled, what=f"{count} containers of {service}", timeout=timeout, progress=None)
+    say(f"{service}: {count} running")
+
+
+def remove(lab: Lab, say=print) -> None:
+    """Remove the stack; the volumes, and so the data, stay on the Pis."""
+    nodes.manager(lab).docker("stack", "rm", NAME, timeout=120)
+
+    def gone():
+        left = [c for node in nodes.alive(lab) for c in node.docker(
+            "ps", "-aq", "--filter", f"label=com.docker.stack.namespace={NAME}").split()]
+        if left:
+            raise NotYet(f"{len(left)} containers still stop")
+    until(gone, what="the stack to be gone", timeout=120, every=1)
+    say(f"stack {NAME}: removed")
+
+
+def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
+    """Return what ${...} in the stack file stands for."""
+    images = {f"IMAGE_{name.upper()}": registry.reference(lab, name)
+              for name in ("consul", "postgis", "pgpool", "haproxy", "keepalived")}
+    hashes = {"HASH_" + name.upper().replace(".", "_").replace("-", "_"): _digest(data)
+              for name, data in files.items() if name not in (FILE, "catalog.tar")}
+    return {
+        **images, **hashes,
+        "IMAGE_MAPSERVER": registry.reference(lab, lab.serves),
+        "MAP_SERVER": lab.serves,
+        "LAB": lab.name,
+        "DATABASE": DATABASE,
+        "VIP": lab.vip,
+        "SUBNET": lab.subnet,
+        "NODES": settings.peers(lab),
+        "PORT_MAPS": str(lab.ports.maps),
+        "PORT_SQL": str(lab.ports.sql),
+        "PORT_PRIMARY": str(lab.ports.primary),
+        "PORT_REPLICAS": str(lab.ports.replicas),
+        "PORT_STATS": str(lab.ports.stats),
+        "CATALOG": catalogs.version(files["catalog.tar"]),
+        "CATALOG_FILE": "./catalog.tar",
+    }
+
+
+def _bundle(lab: Lab, manager: nodes.Node, catalog: catalogs.Catalog | None) -> bytes:
+    """Return the catalog to deploy: the given one, else the one that is kept for this lab."""
+    kept: Path = lab.home / f"catalog-{lab.serves}.tar"
+    if catalog is None and kept.exists() and _deployed(manager):
+        return kept.read_bytes()
+    bundle = catalogs.render(catalog or catalogs.default(), lab)
+    kept.write_bytes(bundle)
+    return bundle
+
+
+def _deployed(manager: nodes.Node) -> str:
+    """Return the fingerprint of what was last deployed, or "" on a new Swarm."""
+    done = manager.run(["docker", "service", "inspect", f"{NAME}_consul", "--format",
+                        '{{index .Spec.Labels "gislab.deployed"}}'], check=False)
+    return done.out.strip() if done.code == 0 else ""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,96 @@
+"""The Docker Swarm of the Pis: every Pi a manager, each labelled with what it carries."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from . import nodes
+from .settings import Lab
+from .shell import CommandFailed, Unreachable
+from .wait import NotYet, until
+
+
+class SwarmError(RuntimeError):
+    """The Swarm is not as it should be; the text says what to do."""
+
+
+def init(lab: Lab, say=print) -> None:
+    """Make the first Pi the first manager of the lab's Swarm."""
+    first = nodes.all(lab)[0]
+    if any(_state(node) == "active" for node in nodes.alive(lab)):
+        say("swarm: stands already")
+        return
+    # The overlay's own pool: addresses that no Pi and no laptop is likely to use.
+    first.docker("swarm", "init", "--advertise-addr", first.address,
+                 "--default-addr-pool", "10.77.0.0/16", "--task-history-limit", "3")
+    say(f"{first.name}: leads a new Swarm")
+
+
+def join(lab: Lab, say=print) -> None:
+    """Have every other Pi join the Swarm as a manager."""
+    boss = nodes.manager(lab)
+    for node in nodes.all(lab):
+        state = _state(node)
+        if state == "active":
+            continue
+        if state in ("error", "locked"):
+            raise SwarmError(f"{node.name}: its Swarm state is {state}; on that Pi: "
+                             "docker swarm leave --force, then gislab up")
+        token = boss.docker("swarm", "join-token", "-q", "manager")
+        node.docker("swarm", "join", "--advertise-addr", node.address, "--token", token,
+                    f"{boss.address}:2377")
+        say(f"{node.name}: joined as manager")
+    ready(lab, say=say)
+
+
+def label(lab: Lab, say=print) -> None:
+    """Write on each Pi which database member it holds (`gislab.postgis=1`, ...)."""
+    boss = nodes.manager(lab)
+    for number, node in enumerate(nodes.all(lab), start=1):
+        want = str(number)
+        have = boss.docker("node", "inspect", node.name, "--format",
+                           '{{index .Spec.Labels "gislab.postgis"}}')
+        if have != want:
+            boss.docker("node", "update", "--label-add", f"gislab.postgis={want}", node.name)
+            say(f"{node.name}: labelled for postgis{want}")
+
+
+def ready(lab: Lab, say=None, timeout: float = 90) -> None:
+    """Wait until the Swarm calls every Pi Ready and a reachable manager."""
+    def ask():
+        table = status(lab)
+        good = table[(table.state == "Ready") & table.manager.isin(["Leader", "Reachable"])]
+        if len(good) < len(lab.machines):
+            raise NotYet(f"only {len(good)} of {len(lab.machines)} managers Ready")
+    until(ask, what="swarm ready", timeout=timeout, progress=say)
+
+
+def status(lab: Lab) -> pd.DataFrame:
+    """Return one row for each Pi: node, address, state, availability, manager, engine."""
+    try:
+        rows = listing(nodes.manager(lab))
+    except Unreachable as error:
+        raise NotYet(str(error)) from None
+    known = {row["Hostname"]: row for row in rows}
+    return pd.DataFrame([{
+        "node": m.name, "address": m.address,
+        "state": known.get(m.name, {}).get("Status", "not in the Swarm"),
+        "availability": known.get(m.name, {}).get("Availability", "-"),
+        "manager": known.get(m.name, {}).get("ManagerStatus", "-") or "-",
+        "engine": known.get(m.name, {}).get("EngineVersion", "-"),
+    } for m in lab.machines])
+
+
+def listing(manager: nodes.Node) -> list[dict]:
+    """Return `docker node ls` as dictionaries."""
+    out = manager.docker("node", "ls", "--format", "{{json .}}", timeout=20)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def _state(node: nodes.Node) -> str:
+    try:
+        return node.docker("info", "--format", "{{.Swarm.LocalNodeState}}", timeout=20)
+    except CommandFailed as error:
+        raise SwarmError(f"{node.name} does not answer: {error}; run: gislab up") from None

@@ -1,0 +1,48 @@
+"""The one home of waiting: ask again until something is so, or say why it is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):
+    """Raised by a question whose answer may change: ask again."""
+
+
+class WaitTimeout(TimeoutError):
+    """Something did not come to be in time; the text says what was still missing."""
+
+
+def until(ask: Callable[[], T], *, what: str, timeout: float, every: float = 0.5,
+          progress: Callable[[str], None] | None = None) -> T:
+    """Call `ask` until it no longer raises NotYet, and return what it returned.
+
+    Any other error passes straight through: a typing error must not wait for a minute.
+
+    Parameters
+    ----------
+    ask : a function without arguments.
+    what : the thing waited for, as it reads in "waiting for ...".
+    timeout, every : float, seconds; the whole wait, and the pause between two questions.
+    progress : told each new reason for waiting, once.
+
+    Raises
+    ------
+    WaitTimeout : names `what`, the seconds and the last reason.
+    """
+    end = time.monotonic() + timeout
+    told = None
+    while True:
+        try:
+            return ask()
+        except NotYet as reason:
+            if progress and str(reason) != told:
+                told = str(reason)
+                progress(f"waiting for {what}: {told}")
+            if time.monotonic() + every > end:
+                raise WaitTimeout(f"{what}: not there after {timeout:g} s ({reason})") from None
+        time.sleep(every)

@@ -1,0 +1,122 @@
+#!/bin/bash
+# Write keepalived.conf from the lab's facts, watch the HAProxy of this Pi, run Keepalived.
+set -Eeuo pipefail
+
+WATCHED=/run/gislab/haproxy # 0: HAProxy answers; 1: it does not. Keepalived sees changes by inotify
+
+need() {
+    [[ -n "${!1:-}" ]] || { echo "keepalived: $1 is not set, e.g. $1='$2'" >&2; exit 1; }
+}
+
+# Own address, peers and priority from NODES="pi1=172.30.16.11 pi2=172.30.16.12 ...".
+read_nodes() {
+    local node priority=250
+    ADDRESS='' PEERS=''
+    for node in $NODES; do
+        if [[ "${node%%=*}" == "$NODE_NAME" ]]; then
+            ADDRESS=${node#*=} PRIORITY=$priority
+        else
+            PEERS+="        ${node#*=}"$'\n'
+        fi
+        # 25 apart: skew (RFC 5798) then differs by 20 ms, and two backups do not race
+        priority=$((priority > 30 ? priority - 25 : 5))
+    done
+    [[ -n "$ADDRESS" ]] || { echo "keepalived: $NODE_NAME is not in NODES='$NODES'" >&2; exit 1; }
+    INTERFACE=$(ip -o -4 addr show to "$ADDRESS/32" | awk '{print $2; exit}')
+    [[ -n "$INTERFACE" ]] || { echo "keepalived: no interface has $ADDRESS" >&2; exit 1; }
+}
+
+# SIGKILL and a power cut leave the address behind: two Pis would then answer for it.
+remove_stale_vip() {
+    local line
+    ip -o -4 addr show to "$VIP/32" | while read -r line; do
+        # shellcheck disable=SC2086
+        set -- $line
+        ip addr del "$4" dev "$2" && echo "keepalived: removed a stale $4 from $2"
+    done
+}
+
+write_config() {
+    cat > /run/gislab/keepalived.conf <<CONF
+global_defs {
+    router_id $NODE_NAME
+    vrrp_version 3
+    vrrp_garp_master_repeat 3
+    vrrp_garp_master_delay 1      # once more after a second, for switches that were asleep
+    vrrp_garp_master_refresh 10   # and always again: a Pi may have been unplugged meanwhile
+    vrrp_priority -20             # adverts are due every $ADVERT_INT s, whatever else runs
+    vrrp_no_swap
+}
+vrrp_track_file haproxy {
+    file $WATCHED
+    weight 0                      # anything but 0 is a fault: the address is given away
+}
+vrrp_instance $LAB {
+    state BACKUP
+    nopreempt                     # a Pi that returns does not break connections again
+    interface $INTERFACE
+    virtual_router_id ${VIP##*.}
+    priority $PRIORITY
+    advert_int $ADVERT_INT
+    unicast_src_ip $ADDRESS
+    unicast_peer {
+$PEERS    }
+    virtual_ipaddress {
+        $VIP/32 dev $INTERFACE
+    }
+    track_file {
+        haproxy
+    }
+}
+CONF
+}
+
+haproxy_answers() {
+    local answer
+    { exec 3<>"/dev/tcp/$ADDRESS/$PORT_STATS"; } 2>/dev/null || return 1
+    printf 'GET /health HTTP/1.0\r\n\r\n' >&3 2>/dev/null || return 1
+    IFS= read -rt 0.2 answer <&3 && [[ "$answer" == *" 200 "* ]]
+}
+
+# Four questions a second without starting a single process (a vrrp_script costs a fork and
+# an exec each): bash opens the connection itself and sleeps in `read -t`.
+watch_haproxy() {
+    local idle failed=2 state=1 told=1
+    exec {idle}<> <(:)
+    while :; do
+        if haproxy_answers; then failed=0 state=0; else failed=$((failed + 1)); fi
+        exec 3>&- || true
+        if ((failed >= 2)); then state=1; fi
+        if ((state != told)); then
+            echo $state > $WATCHED
+            told=$state
+        fi
+        read -rt 0.25 -u "$idle" || true
+    done
+}
+
+_main() {
+    if [[ "$1" != keepalived ]]; then
+        exec "$@"
+    fi
+    need NODE_NAME pi1
+    need NODES 'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'
+    need VIP 172.30.16.100
+    : "${LAB:=gislab}" "${PORT_STATS:=8404}" "${ADVERT_INT:=0.2}"
+    mkdir -p /run/gislab
+    read_nodes
+    remove_stale_vip
+    write_config
+    echo 1 > $WATCHED
+    watch_haproxy &
+    keepalived --dont-fork --log-console --log-detail --vrrp \
+        --use-file /run/gislab/keepalived.conf &
+    # Without its watcher Keepalived would hold on to the address of a dead HAProxy.
+    trap 'kill -TERM %2; wait %2; exit 0' TERM INT
+    wait -n
+    echo "keepalived: a part has ended; leaving, so that Swarm starts both again" >&2
+    kill -TERM %2 2>/dev/null && wait %2
+    exit 1
+}
+
+_main "$@"

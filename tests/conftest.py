@@ -1,0 +1,108 @@
+"""What tests share: one virtual lab for all live tests, and the images by name."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+import pytest
+
+from gislab import cluster, engine, images, nodes, settings, virtual
+
+EVIDENCE = Path(__file__).parent.parent / "reports" / "failed-tests"
+TEST_LAB = {"name": "gislab-test", "subnet": "172.30.99.0/24"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--need-live", action="store_true",
+                     help="a live test that cannot run is a failure, not a skip")
+    parser.addoption("--need-geoserver", action="store_true",
+                     help="the same for tests that need GeoServer's WAR")
+    parser.addoption("--keep-lab", action="store_true",
+                     help="leave the lab of the live tests standing")
+
+
+def pytest_collection_modifyitems(items):
+    """Pure tests first: a typing error shows in seconds, not after the lab is up."""
+    items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
+                                 item.get_closest_marker("live") is not None))
+
+
+@pytest.fixture(scope="session")
+def the_engine(request):
+    """The container engine, started where that is possible."""
+    try:
+        return engine.ensure()
+    except engine.EngineError as error:
+        if request.config.getoption("--need-live"):
+            pytest.fail(f"no container engine: {error}")
+        pytest.skip(f"no container engine: {error}")
+
+
+@pytest.fixture(scope="session")
+def image(the_engine):
+    """A function from an image's name to its tag; builds it when it is not there."""
+    lab = settings.make(TEST_LAB)
+
+    def build(name: str) -> str:
+        return images.build(lab, [name]).tag[0]
+    return build
+
+
+@pytest.fixture(scope="session")
+def lab(the_engine, request):
+    """The virtual lab of the live tests, whole; removed at the end unless --keep-lab."""
+    made = settings.make(TEST_LAB)
+    cluster.up(made)
+    yield made
+    if not request.config.getoption("--keep-lab"):
+        cluster.down(made)
+        assert virtual.leftovers(made) == []
+
+
+@pytest.fixture
+def whole(lab):
+    """The lab, everything answering before the test."""
+    cluster.ready(lab)
+    return lab
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep the services' logs and the state of every Pi when a live test fails."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and report.when in ("setup", "call") and item.get_closest_marker("live"):
+        try:
+            folder = _keep(item)
+            report.sections.append(("evidence", f"logs and events are in {folder}"))
+        except Exception as error:  # the test's own failure must be the one that is told
+            report.sections.append(("evidence", f"could not be kept: {error}"))
+
+
+def _keep(item) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S")
+    folder = EVIDENCE / f"{stamp}-{item.name[:60].replace('/', '_')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lab = item.funcargs.get("lab") or settings.make(TEST_LAB)
+
+    def look(node: nodes.Node) -> None:
+        for name, words in (
+                ("tasks", ["docker", "stack", "ps", "--no-trunc", "gis"]),
+                ("containers", ["docker", "ps", "-a"]),
+                ("events", ["docker", "events", "--since", "10m", "--until", "0s"]),
+                ("addresses", ["ip", "addr"]),
+                ("memory", ["free", "-m"])):
+            done = node.run(words, check=False, timeout=20)
+            (folder / f"{node.name}-{name}.txt").write_text(done.out + done.err)
+        for container in node.docker("ps", "-aq", timeout=20).split():
+            done = node.run(["docker", "logs", "--tail", "200", container], check=False)
+            title = node.docker("inspect", "--format", "{{.Name}}", container).strip("/")
+            (folder / f"{node.name}-{title[:50]}.log").write_text(done.out + done.err)
+
+    nodes.each(lab, look, nodes.alive(lab))
+    return folder
+
+
+os.environ.setdefault("MPLBACKEND", "agg")
