@@ -108,8 +108,8 @@ def default() -> Catalog:
         for title, low, high, size, scale, label, label_size in (
             ("over 5 million", 5e6, None, 9, None, "name", 10),
             ("1 to 5 million", 1e6, 5e6, 6, None, "", 9),
-            ("200,000 to 1 million", 2e5, 1e6, 4, 6e7, "", 9),
-            ("under 200,000", None, 2e5, 2.6, 1.5e7, "", 9))), "Cities by population")
+            ("200,000 to 1 million", 2e5, 1e6, 4, 5e7, "", 9),
+            ("under 200,000", None, 2e5, 2.8, 1e7, "", 9))), "Cities by population")
     dots = Style("dots", "point", (
         Rule("point", fill="#2f6f8f", stroke="#2f6f8f", width=0, size=3.4, opacity=0.55),),
         "Small dots")

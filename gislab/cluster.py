@@ -123,7 +123,7 @@ def map_servers(lab: Lab) -> pd.DataFrame:
 
 
 def _swarm_whole(lab: Lab) -> None:
-    swarm.ready(lab, timeout=0)
+    _patiently(lambda: swarm.ready(lab, timeout=0))
 
 
 def _tasks_run(lab: Lab) -> None:

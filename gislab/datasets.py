@@ -7,7 +7,6 @@ anew.
 """
 from __future__ import annotations
 
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy
 import pandas
 import shapely
 from shapely import affinity
+
+from .shell import Local
 
 CRS = "EPSG:4326"
 FOLDER = Path(__file__).with_name("data")
@@ -80,7 +81,8 @@ def rebuild(path=COUNTRIES) -> Path:
     import pyogrio
 
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["npm", "pack", "--silent", WORLD_ATLAS], cwd=folder, check=True)
+        Local().run(["npm", "pack", "--silent", "--pack-destination", folder, WORLD_ATLAS],
+                    timeout=300)
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as package:
             package.extractall(folder, filter="data")
         layers = {s: geopandas.read_file(f"{folder}/package/countries-{s}.json", layer="countries")
@@ -102,7 +104,8 @@ def _flat(country) -> shapely.MultiPolygon:
     world-atlas is made for globes: Russia and Fiji cross the line of 180 degrees without a cut,
     and Antarctica is one ring around the pole. On a flat map they would be bands around the world.
     """
-    parts = [shapely.difference(_ring(p.exterior), shapely.union_all([_ring(r) for r in p.interiors]))
+    # Of two rings around a pole either may be called the outer one: hence neither is subtracted.
+    parts = [shapely.symmetric_difference_all([_ring(r) for r in [p.exterior, *p.interiors]])
              for p in shapely.get_parts(country)]
     parts = shapely.get_parts(shapely.union_all(parts))
     return shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))

@@ -14,7 +14,7 @@ import requests
 
 from . import engine, virtual
 from .settings import Lab, root
-from .shell import Local
+from .shell import CommandFailed, Local
 
 MEMORY_PER_PI = 1.5  # GB; all that runs on one virtual Pi, with room for GeoServer
 DISK = 12  # GB: images here, and a copy of them on each virtual Pi
@@ -110,6 +110,9 @@ def _subnet(lab: Lab) -> Finding:
         virtual.subnet_free(lab)
     except virtual.VirtualError as error:
         return Finding("subnet", f"{lab.subnet} free", "in use", False, str(error))
+    except CommandFailed:  # no `ip` here; the line `programs` says so
+        return Finding("subnet", f"{lab.subnet} free", "cannot be looked at", True,
+                       "apt-get install iproute2, then look again")
     return Finding("subnet", f"{lab.subnet} free", "free", True)
 
 

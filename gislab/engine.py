@@ -53,7 +53,8 @@ def ensure(say=print) -> docker.DockerClient:
                           "  sudo apt-get install docker.io && sudo systemctl start docker\n"
                           f"  sudo usermod -aG docker {os.environ.get('USER', '$USER')}"
                           "   (then log in again)")
-    for program, package in (("dockerd", "docker.io"), ("iptables", "iptables")):
+    for program, package in (("dockerd", "docker.io"), ("iptables", "iptables"),
+                             ("docker", "docker-cli")):  # apart from docker.io since trixie
         if shutil.which(program) is None:
             install(package, say=say)
     _start(say)

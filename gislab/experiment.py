@@ -14,7 +14,6 @@ from .settings import PROJECT, Lab
 from .wait import NotYet, WaitTimeout, until
 
 
-
 class ExperimentError(RuntimeError):
     """A measurement did not come to its end; the text says what is kept, and what to do."""
 

@@ -18,6 +18,9 @@ MAP
   SIZE 800 400
   MAXSIZE 4096
   UNITS DD
+  # a pixel of 0.28 mm, as WMS 1.3 has it (OGC 06-042, 7.2.4.6.9): scales then agree everywhere
+  RESOLUTION 90.71
+  DEFRESOLUTION 90.71
   IMAGECOLOR "#dcebf2"
   FONTSET "/etc/gislab/fonts.txt"
   PROJECTION "init=epsg:4326" END
@@ -52,6 +55,7 @@ MAP
       "ows_onlineresource" {url}
       "ows_srs" "{srs}"
       "ows_enable_request" "*"
+      "wms_rootlayer_name" ""
       "wms_feature_info_mime_type" "text/plain"
       "wfs_getfeature_formatlist" "geojson"
       "wfs_namespace_prefix" "{workspace}"
@@ -67,7 +71,7 @@ LAYER = """\
     STATUS OFF
     CONNECTIONTYPE POSTGIS
     CONNECTION "service=gis"
-    DATA '"{geometry}" from "{schema}"."{relation}" using unique "{key}" using srid={srid}'
+    DATA '{geometry} from "{schema}"."{relation}" using unique {key} using srid={srid}'
     EXTENT {extent}
     PROJECTION "init=epsg:{srid}" END
     TEMPLATE "unused"

@@ -7,13 +7,17 @@ are read by colour-blind eyes and from a black-and-white print. Every figure say
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+import textwrap
 from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
 from . import outage, predict
@@ -30,14 +34,42 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\")
 FILLS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
 
-def timeline(run: Run, *, timing: predict.Timing | None = None) -> Figure:
+class Picture(Figure):
+    """A figure that a notebook shows once, uncut, and with a text for those who cannot see it.
+
+    It is not one of pyplot's, which a notebook would show a second time at the cell's end.
+    """
+
+    def __init__(self, **how):
+        super().__init__(layout="constrained", **how)
+        FigureCanvasAgg(self)
+        self.alt = ""
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG file."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight",
+                     metadata={"Description": self.alt})
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def timeline(run: Run, *, guess: float | None = None,
+             timing: predict.Timing | None = None) -> Picture:
     """Draw one lane per probe: each question at its sending time, its answer's time on a log
     axis; the fault and its mending shaded, the longest gap and the predicted one as bars.
+
+    Parameters
+    ----------
+    guess : float, seconds after the strike; a reader's own prediction, drawn as a dotted line.
     """
     probes = run.probes
     strike, undo = run.at("strike"), run.at("undo")
-    figure, axes = plt.subplots(len(probes), 1, sharex=True, squeeze=False,
-                                figsize=(10, 1.6 + 1.35 * len(probes)), layout="constrained")
+    figure = Picture(figsize=(10, 1.6 + 1.35 * len(probes)))
+    axes = figure.subplots(len(probes), 1, sharex=True, squeeze=False)
     for axis, probe in zip(axes[:, 0], probes, strict=True):
         lane = run.samples[run.samples["probe"] == probe]
         if strike is not None:
@@ -55,27 +87,31 @@ def timeline(run: Run, *, timing: predict.Timing | None = None) -> Figure:
         axis.set_yticks([1, 10, 100, 1000])
         axis.minorticks_off()
         axis.grid(axis="y", color="#EEEEEE", zorder=0)
-        axis.set_ylabel(LABELS.get(probe, probe), rotation=0, ha="right", va="center")
+        axis.set_ylabel(LABELS.get(probe, probe), rotation=0, ha="right", va="center",
+                        labelpad=12)
         _gap(axis, run, probe, strike, timing)
+        if guess is not None and strike is not None:
+            axis.axvline(strike + guess, color="black", ls=":", lw=1.5)
     axes[-1, 0].set_xlabel("seconds since the run began (when the question was sent)")
-    axes[-1, 0].set_xlim(left=0)
+    end = max(run.samples["sent"].max(), (strike or 0) + (guess or 0))
+    axes[-1, 0].set_xlim(0, end + 0.2)
     # Above and below the panels, where no label of theirs can be covered.
     figure.suptitle(f"{_title(run)}: {run.settings.get('target', '')}\n{_where(run)}",
                     fontsize=11)
-    figure.legend(handles=_keys(), loc="outside lower center", ncols=4, frameon=False,
-                  fontsize=9)
-    _describe(figure, f"Timeline of the run '{_title(run)}': {_where(run)}. "
-              + "; ".join(f"{p}: {_said(outage.of(run, p))}" for p in probes))
+    figure.legend(handles=_keys(guess is not None), loc="outside lower center",
+                  ncols=5, frameon=False, fontsize=9)
+    figure.alt = (f"Timeline of the run '{_title(run)}': {_where(run)}. "
+              + "; ".join(f"{p}: {_said(outage.of(run, p))}".replace("\n", " ") for p in probes))
     return figure
 
 
-def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Figure:
+def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Picture:
     """Draw the longest gap of each lane in each run as bars, with the predicted ranges."""
     runs = list(runs)
     probes = list(dict.fromkeys(p for run in runs for p in run.probes))
     height = 0.8 / max(1, len(probes))
-    figure, axis = plt.subplots(figsize=(10, 1.9 + 0.34 * len(probes) * len(runs)),
-                                layout="constrained")
+    figure = Picture(figsize=(10, 1.9 + 0.3 * len(probes) * len(runs)))
+    axis = figure.subplots()
     found = {(i, p): outage.of(run, p) for i, run in enumerate(runs) for p in run.probes}
     expected = {key: _predicted(runs[key[0]].fault, key[1], timing) for key in found}
     # None has happened: an axis of a tenth of a second would make much of nothing.
@@ -91,10 +127,10 @@ def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Fig
         e = expected[i, probe]
         if e and e.most > 0:
             axis.plot([e.least, e.most], [y, y], color="black", lw=1.4, marker="|", ms=8,
-                      zorder=4)
+                      zorder=4, path_effects=[withStroke(linewidth=3.5, foreground="white")])
         right = max(length, e.most if e else 0)
-        axis.annotate(_said(o), (right, y), xytext=(6, 0), textcoords="offset points",
-                      va="center", fontsize=8)
+        axis.annotate(_said(o).replace("\n", " "), (right, y), xytext=(6, 0),
+                      textcoords="offset points", va="center", fontsize=8)
     axis.set_yticks(range(len(runs)), [_wrap(_title(run)) for run in runs])
     axis.set_ylim(len(runs) - 0.45, -0.55)
     axis.set_xlim(0, longest * 1.45)  # room for the words beside the longest bar
@@ -107,8 +143,8 @@ def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Fig
                   frameon=False, fontsize=9)
     where = " / ".join(dict.fromkeys(_where(run) for run in runs))
     figure.suptitle(f"Outage of each lane under each fault\n{where}", fontsize=11)
-    _describe(figure, "Outages: " + "; ".join(
-        f"{_title(runs[i])}, {p}: {_said(o)}" for (i, p), o in found.items()))
+    figure.alt = ("Outages: " + "; ".join(
+        f"{_title(runs[i])}, {p}: {_said(o)}".replace("\n", " ") for (i, p), o in found.items()))
     return figure
 
 
@@ -137,16 +173,17 @@ def _said(o: outage.Outage) -> str:
         return "not recovered"
     if math.isclose(o.outage, 0):
         return "no failure"
-    return f"{o.outage:.1f} s out, {o.failed + o.unknown} of {o.asked}"
+    return f"{o.outage:.1f} s out, {o.failed + o.unknown} of {o.asked}\nnot ok"
 
 
-def _keys() -> list:
+def _keys(guess: bool) -> list:
     keys = [Line2D([], [], ls="", color=colour, marker=marker, ms=5 if marker == "o" else 7,
                    label=label) for colour, marker, _, label in STYLES.values()]
     return [*keys, Patch(color=FAULT, alpha=0.55, label="fault"),
             Patch(facecolor=MENDING, edgecolor="#AAAAAA", hatch="..", label="mending"),
             Line2D([], [], color="black", lw=3, label="longest gap"),
-            Line2D([], [], color=EXPECTED, lw=3, label="predicted at most")]
+            Line2D([], [], color=EXPECTED, lw=3, label="predicted at most"),
+            *([Line2D([], [], color="black", ls=":", lw=1.5, label="your guess")] * guess)]
 
 
 def _title(run: Run) -> str:
@@ -165,10 +202,4 @@ def _latency(ms: float, _position: int) -> str:
 
 
 def _wrap(text: str, width: int = 24) -> str:
-    import textwrap
     return "\n".join(textwrap.wrap(text, width))
-
-
-def _describe(figure: Figure, text: str) -> None:
-    # The report takes it as the image's alternative text.
-    figure.set_label(text)

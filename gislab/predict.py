@@ -9,7 +9,13 @@ the lab is there to find.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import pandas as pd
+
+from . import outage as outages
+from .run import Run
 
 SQL = ("sql_read", "sql_write", "write_primary")
 
@@ -27,10 +33,8 @@ class Timing:
     watch_every: float = 0.25  # how often keepalived's watcher asks the local HAProxy ...
     watch_timeout: float = 0.2  # ... how long it waits ...
     watch_fall: int = 2  # ... and how many misses it takes
-    check_every: float = 0.25  # HAProxy `inter`
-    check_fast: float = 0.1  # HAProxy `fastinter`
-    check_timeout: float = 0.4  # HAProxy `timeout connect`
-    check_fall: int = 2  # HAProxy `fall`
+    connect: float = 0.4  # HAProxy `timeout connect`
+    check_down: float = 0.25  # HAProxy `downinter`: how soon it sees that one is primary now
     probe_every: float = 0.25  # Consul gossip_lan.probe_interval
     suspicion: float = 4  # Consul gossip_lan.suspicion_mult
     servers: int = 3  # Consul
@@ -75,13 +79,29 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
     }[fault]()
 
 
-def table(fault: str, probes: list[str] | tuple[str, ...], timing: Timing | None = None):
+def table(fault: str, probes: list[str] | tuple[str, ...], timing: Timing | None = None
+          ) -> pd.DataFrame:
     """Return one line per probe: the predicted outage and where it comes from."""
-    import pandas as pd  # only here: the formulas need nothing
-
     found = {p: outage(fault, p, timing) for p in probes}
     return pd.DataFrame([{"probe": p, "predicted": str(f), "from": f.formula}
                          for p, f in found.items()])
+
+
+def compare(runs: Iterable[Run], guesses: Mapping[str, float] | None = None,
+            timing: Timing | None = None) -> pd.DataFrame:
+    """Return one line per run: a reader's guess, the theory and the worst lane measured."""
+    lines = []
+    for run in runs:
+        found = [outages.of(run, p) for p in run.probes]
+        worst = max(found, key=lambda o: o.outage if o.recovered else math.inf)
+        lines.append({
+            "fault": run.settings.get("title", run.fault),
+            "your guess [s]": (guesses or {}).get(run.fault, math.nan),
+            "theory, at most [s]": max(outage(run.fault, p, timing).most for p in run.probes),
+            "measured, longest [s]": (round(worst.outage, 2) if worst.recovered
+                                      else "not recovered"),
+            "worst lane": "none" if worst.recovered and not worst.outage else worst.probe})
+    return pd.DataFrame(lines).round(2)
 
 
 def vip_moves(t: Timing) -> Prediction:
@@ -107,7 +127,7 @@ def maps_move(t: Timing) -> Prediction:
     `option redispatch`). Both run while the VIP moves, so only the rest is added.
     """
     vip = vip_moves(t)
-    return Prediction(vip.least, vip.most + t.check_timeout,
+    return Prediction(vip.least, vip.most + t.connect,
                       f"{vip.formula} + at most one HAProxy connect timeout")
 
 
@@ -138,8 +158,7 @@ def primary_killed(t: Timing) -> Prediction:
     Consul's blocking query. Then promotion, and HAProxy's checks that see the new primary.
     (Patroni documentation, "Dynamic Configuration Settings")
     """
-    seen = t.check_fall * t.check_every
-    return Prediction(t.promotion, t.loop_wait + t.promotion + seen,
+    return Prediction(t.promotion, t.loop_wait + t.promotion + t.check_down,
                       "Patroni loop + promotion + HAProxy check")
 
 
@@ -151,7 +170,7 @@ def container_killed(t: Timing) -> Prediction:
     """
     if t.session_ttl is not None:
         return _by_ttl(t)
-    rest = t.promotion + t.check_fall * t.check_every
+    rest = t.promotion + t.check_down
     return Prediction(t.alive_ttl - 0.5 + t.promotion, t.alive_ttl + t.peer_poll + rest,
                       "TTL of the alive check + peer poll + promotion + HAProxy check")
 
@@ -177,7 +196,7 @@ def database_moves(t: Timing) -> Prediction:
     if t.session_ttl is not None:
         return _by_ttl(t)
     dead = gossip_death(t)
-    rest = t.promotion + t.check_fall * t.check_every
+    rest = t.promotion + t.check_down
     return Prediction(dead.least + t.promotion, dead.most + t.peer_poll + rest,
                       f"{dead.formula} + peer poll + promotion + HAProxy check")
 

@@ -133,6 +133,10 @@ class Probes:
             outcome, detail = "failed", str(error)
         except (Unknown, TimeoutError) as error:
             outcome, detail = "unknown", str(error) or "no answer in time"
+        except Exception as error:  # a mistake of ours is no sample: the probes stop, and say so
+            self._error = error
+            self._stop.set()
+            return
         self._samples.append((name, sent, self.now() - sent, outcome, detail[:200],
                               question.row(number)))
 

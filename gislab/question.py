@@ -115,6 +115,8 @@ class Sql:
         except psycopg.Error as error:
             self._drop()
             await connection.close()
+            if not (error.sqlstate or isinstance(error, psycopg.OperationalError)):
+                raise  # psycopg's own complaint about the statement: no answer at all
             said = f"{error.sqlstate or type(error).__name__}: {' '.join(str(error).split())}"
             # A transport error carries no code; nor is every code proof of a rollback.
             kind = Failed if (error.sqlstate or "").startswith(_REFUSALS) else Unknown

@@ -161,6 +161,7 @@ def make(table: dict) -> Lab:
     """Return a checked Lab made of `table`, the content of a lab.toml."""
     table = dict(table)
     _known(table, {f.name for f in dataclasses.fields(Lab)} | {"pis"}, "")
+    _texts(table, ("name", "kind", "subnet", "vip", "platform", "map_server", "ssh_key"), "")
     given = {**table, "ports": _ports(table.get("ports", {}))}
     count = given.pop("pis", None)
     if given.get("kind", "virtual") not in ("virtual", "pi"):
@@ -175,6 +176,9 @@ def make(table: dict) -> Lab:
             raise SettingsError("machines", None, "list the real Pis, e.g. "
                                 '[[machines]] name = "pi1" address = "192.168.1.11"')
         machines = _virtual_machines(network, 3 if count is None else count)
+    if not isinstance(machines, list):
+        raise SettingsError("machines", machines, "list them, each with its own [[machines]]; "
+                            "a virtual lab of five says pis = 5")
     given["machines"] = tuple(_machine(m) for m in machines)
     given["platform"] = _platform_of(given.get("platform", "auto"), given.get("kind"))
     lab = Lab(**given)
@@ -188,12 +192,13 @@ def peers(lab: Lab) -> str:
 
 
 def _ports(table: dict) -> Ports:
+    if not isinstance(table, dict):
+        raise SettingsError("ports", table, "write a table: [ports] and below it maps = 8080")
     _known(table, {f.name for f in dataclasses.fields(Ports)}, "ports.")
     ports = Ports(**table)
     values = dataclasses.asdict(ports)
     for key, value in values.items():
-        if not isinstance(value, int) or not 0 < value < 65536:
-            raise SettingsError(f"ports.{key}", value, "a port is a number from 1 to 65535")
+        _port(f"ports.{key}", value)
         if list(values.values()).count(value) > 1:
             raise SettingsError(f"ports.{key}", value, "is used twice; each port once")
     return ports
@@ -210,11 +215,19 @@ def _virtual_machines(network: ipaddress.IPv4Network, count: int) -> list[Machin
 def _machine(entry: dict | Machine) -> Machine:
     if isinstance(entry, Machine):
         return entry
+    if not isinstance(entry, dict):
+        raise SettingsError("machines", entry, 'write a table for each: [[machines]] name = "pi1" '
+                            'address = "192.168.1.11"')
     _known(entry, {f.name for f in dataclasses.fields(Machine)}, "machines.")
+    _texts(entry, ("name", "address", "user"), "machines.")
     for key in ("name", "address"):
         if key not in entry:
-            raise SettingsError(f"machines.{key}", None, f"each machine needs a {key}")
-    return Machine(**entry)
+            raise SettingsError(f"machines.{key}", None, "each machine needs one")
+    machine = Machine(**entry)
+    _port("machines.ssh_port", machine.ssh_port)
+    if not re.fullmatch(r"[a-z_][a-z0-9_.-]*", machine.user):  # never an option of ssh
+        raise SettingsError("machines.user", machine.user, 'is not a user name, e.g. "pi"')
+    return machine
 
 
 def _network(subnet: str) -> ipaddress.IPv4Network:
@@ -245,12 +258,11 @@ def _check(lab: Lab) -> None:
     if len(lab.machines) % 2 == 0 or not 3 <= len(lab.machines) <= 7:
         raise SettingsError("machines", len(lab.machines), "an odd number of managers keeps a "
                             "majority when one is lost; list 3, 5 or 7")
-    if not isinstance(lab.registry_port, int) or not 0 < lab.registry_port < 65536:
-        raise SettingsError("registry_port", lab.registry_port, "a number from 1 to 65535")
+    _port("registry_port", lab.registry_port)
     if not lab.ssh_key and lab.kind == "pi":
         raise SettingsError("ssh_key", "", "say which private key opens the Pis, "
                             'e.g. ssh_key = "~/.ssh/id_ed25519"')
-    seen: dict[str, str] = {}
+    seen = _reserved(lab)
     for key, address in [("vip", lab.vip)] + [(f"machines.{m.name}", m.address)
                                               for m in lab.machines]:
         try:
@@ -261,7 +273,8 @@ def _check(lab: Lab) -> None:
             raise SettingsError(key, address, f"is outside the subnet {lab.subnet}; take a free "
                                 f"address such as {lab.network.network_address + 100}")
         if address in seen:
-            raise SettingsError(key, address, f"is {seen[address]} already; give each its own")
+            raise SettingsError(key, address, f"is {seen[address]} already; take a free address "
+                                f"of {lab.subnet}, each only once")
         seen[address] = key
     names = [m.name for m in lab.machines]
     for name in names:
@@ -269,6 +282,27 @@ def _check(lab: Lab) -> None:
             raise SettingsError("machines.name", name, "is used twice; each name once")
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
             raise SettingsError("machines.name", name, "must be a host name, e.g. pi1")
+
+
+def _reserved(lab: Lab) -> dict[str, str]:
+    """Return the addresses of the subnet that nothing of a lab.toml may take."""
+    net = lab.network
+    taken = {net.network_address: "the subnet's own", net.broadcast_address: "the broadcast's"}
+    if lab.kind == "virtual":
+        taken[net.network_address + 1] = "the laptop's"
+        taken[net.network_address + 5] = "the registry's"
+    return {str(address): what for address, what in taken.items()}
+
+
+def _port(key: str, value: object) -> None:
+    if type(value) is not int or not 0 < value < 65536:
+        raise SettingsError(key, value, "a port is a number from 1 to 65535")
+
+
+def _texts(table: dict, keys: tuple[str, ...], prefix: str) -> None:
+    for key in keys:
+        if key in table and not isinstance(table[key], str):
+            raise SettingsError(prefix + key, table[key], "is a text; write it in quotes")
 
 
 def _known(table: dict, keys: set[str], prefix: str) -> None:

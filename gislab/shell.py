@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shlex
@@ -72,6 +73,9 @@ class Ssh:
 
     def __init__(self, machine: Machine, *, key: Path, known_hosts: Path):
         self.name = machine.name
+        where = f"{machine.user}@{machine.address}"
+        # ssh's own %C has 40 characters; a socket's whole path may have about 90 (unix(7))
+        socket = hashlib.sha256(f"{where}:{machine.ssh_port}".encode()).hexdigest()[:8]
         self._base = [
             "ssh", "-i", str(key), "-p", str(machine.ssh_port),
             "-o", "BatchMode=yes",
@@ -83,9 +87,9 @@ class Ssh:
             "-o", "ServerAliveInterval=2",
             "-o", "ServerAliveCountMax=2",
             "-o", "ControlMaster=auto",
-            "-o", f"ControlPath={known_hosts.parent}/%C",
+            "-o", f"ControlPath={known_hosts.parent}/{socket}",
             "-o", "ControlPersist=120",
-            f"{machine.user}@{machine.address}", "--",
+            where, "--",
         ]
         self._sudo = [] if machine.user == "root" else ["sudo", "-n"]
 

@@ -75,15 +75,22 @@ def secrets(lab: Lab, say=print) -> None:
 
 
 def wait(lab: Lab, say=print, timeout: float = 300) -> None:
-    """Wait until Swarm runs every task of every service."""
+    """Wait until Swarm runs every task of every service, and has none left to update."""
     def ask():
         missing = []
-        for service in services(lab):
+        listed = services(lab)
+        for service in listed:
             running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
             if running != wanted:
                 missing.append(f"{service['Name'].removeprefix(NAME + '_')} {running}/{wanted}")
         if missing:
             raise NotYet(", ".join(missing))
+        out = nodes.manager(lab).docker(
+            "service", "inspect", *[service["Name"] for service in listed], "--format",
+            "{{.Spec.Name}}={{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
+        updating = [line.split("=")[0] for line in out.splitlines() if line.endswith("=updating")]
+        if updating:
+            raise NotYet("Swarm updates " + ", ".join(updating))
     until(ask, what="all tasks running", timeout=timeout, every=1, progress=say)
 
 

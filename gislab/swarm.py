@@ -19,7 +19,7 @@ class SwarmError(RuntimeError):
 def init(lab: Lab, say=print) -> None:
     """Make the first Pi the first manager of the lab's Swarm."""
     first = nodes.all(lab)[0]
-    if any(_state(node) == "active" for node in nodes.alive(lab)):
+    if any(_settled(node, say) == "active" for node in nodes.alive(lab)):
         say("swarm: stands already")
         return
     # The overlay's own pool: addresses that no Pi and no laptop is likely to use.
@@ -30,9 +30,9 @@ def init(lab: Lab, say=print) -> None:
 
 def join(lab: Lab, say=print) -> None:
     """Have every other Pi join the Swarm as a manager."""
-    boss = nodes.manager(lab)
+    boss = until(lambda: _boss(lab), what="a Swarm with a leader", timeout=90, progress=say)
     for node in nodes.all(lab):
-        state = _state(node)
+        state = _settled(node, say)
         if state == "active":
             continue
         if state in ("error", "locked"):
@@ -87,6 +87,23 @@ def listing(manager: nodes.Node) -> list[dict]:
     """Return `docker node ls` as dictionaries."""
     out = manager.docker("node", "ls", "--format", "{{json .}}", timeout=20)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def _boss(lab: Lab) -> nodes.Node:
+    try:
+        return nodes.manager(lab)
+    except nodes.NodeError as error:  # all Pis had lost their power: an election takes seconds
+        raise NotYet(str(error)) from None
+
+
+def _settled(node: nodes.Node, say) -> str:
+    """Return a Pi's Swarm state, once it no longer looks for the Swarm that it was in."""
+    def ask() -> str:
+        state = _state(node)
+        if state == "pending":
+            raise NotYet("it looks for the other managers")
+        return state
+    return until(ask, what=f"{node.name} to be back in its Swarm", timeout=90, progress=say)
 
 
 def _state(node: nodes.Node) -> str:

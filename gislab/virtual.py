@@ -125,11 +125,16 @@ def _pi_up(lab: Lab, machine: Machine, authorized_key: str, say) -> None:
     if container is not None and container.labels.get("gislab.made") != wanted.hexdigest()[:12]:
         container.remove(force=True)  # its disk is a volume and stays
         container = None
+    if container is not None and container.status == "running":
+        return
     if container is not None:
-        if container.status != "running":
+        try:
             container.start()
             say(f"{name}: power is on again")
-        return
+            return
+        except APIError:  # e.g. its network was removed behind our back
+            container.remove(force=True)
+    _forget_host_key(lab, machine)
     for rights in (PRIVILEGED, NARROW):
         container = _create(lab, machine, image, authorized_key, wanted.hexdigest()[:12], rights)
         try:
@@ -139,7 +144,6 @@ def _pi_up(lab: Lab, machine: Machine, authorized_key: str, say) -> None:
             if rights is PRIVILEGED and "caps" in str(error.explanation):
                 continue
             raise VirtualError(f"{name} does not start: {error.explanation}") from None
-        _forget_host_key(lab, machine)
         how = "privileged" if rights is PRIVILEGED else "with every capability this machine has"
         say(f"{name}: made at {machine.address}, {how}")
         return

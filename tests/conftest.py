@@ -6,9 +6,12 @@ import datetime
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+from recorded import Pis
 
 from gislab import cluster, engine, images, nodes, settings, virtual
+from gislab.shell import Recorded
 
 EVIDENCE = Path(__file__).parent.parent / "reports" / "failed-tests"
 TEST_LAB = {"name": "gislab-test", "subnet": "172.30.99.0/24"}
@@ -27,6 +30,24 @@ def pytest_collection_modifyitems(items):
     """Pure tests first: a typing error shows in seconds, not after the lab is up."""
     items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
                                  item.get_closest_marker("live") is not None))
+
+
+@pytest.fixture
+def paper(tmp_path, monkeypatch):
+    """A lab that is only written down, with a home of its own."""
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("GISLAB_GEOSERVER_WAR", raising=False)
+    return settings.make({"map_server": "mapserver"})
+
+
+@pytest.fixture
+def pis(paper, monkeypatch):
+    """Three Pis that only remember what they are told, in the place of real ones."""
+    remotes = Pis(Recorded({("true",): ""}, name=m.name) for m in paper.machines)
+    monkeypatch.setattr(nodes, "all", lambda lab: [
+        nodes.Node(m.name, m.address, remote)
+        for m, remote in zip(lab.machines, remotes, strict=True)])
+    return remotes
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +127,6 @@ def _keep(item) -> Path:
 
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Live tests share two cores with a lab: slow is no failure of a pure test.
+hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.load_profile("lab")

@@ -64,10 +64,8 @@ def test_a_fault_without_a_theory_is_an_error():
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),
     ("suspicion", "images/consul/entrypoint.sh", r'suspicion_mult\W+([\d.]+)'),
-    ("check_every", "stack/haproxy.cfg", r"\binter ([\d.]+ms)"),
-    ("check_fast", "stack/haproxy.cfg", r"\bfastinter ([\d.]+ms)"),
-    ("check_fall", "stack/haproxy.cfg", r"\bfall ([\d.]+)"),
-    ("check_timeout", "stack/haproxy.cfg", r"timeout +connect +([\d.]+ms)"),
+    ("check_down", "stack/haproxy.cfg", r"port 8008 .*\bdowninter ([\d.]+ms)"),
+    ("connect", "stack/haproxy.cfg", r"timeout +connect +([\d.]+ms)"),
 ])
 def test_the_prediction_uses_what_the_stack_is_set_to(field, path, pattern):
     found = re.search(pattern, (PROJECT / path).read_text())

@@ -22,7 +22,7 @@ _main() {
         exec "$@"
     fi
     export_password
-    haproxy -c -q -f "${!#}"
+    haproxy -c -f "${!#}"
     exec "$@"
 }
 

@@ -109,7 +109,7 @@ _main() {
     write_config
     echo 1 > $WATCHED
     watch_haproxy &
-    keepalived --dont-fork --log-console --log-detail --vrrp \
+    keepalived --dont-fork --log-console --vrrp \
         --use-file /run/gislab/keepalived.conf &
     # Without its watcher Keepalived would hold on to the address of a dead HAProxy.
     trap 'kill -TERM %2; wait %2; exit 0' TERM INT

@@ -26,8 +26,7 @@ unpack_catalog() {
 # The mapfile says `service=gis`, so neither addresses nor passwords are in it. Every wait is
 # bounded: a database that swallows packets must not hold a map for minutes.
 write_service() {
-    export PGSERVICEFILE=$RUN/pg_service.conf
-    (umask 077 && cat > $PGSERVICEFILE) <<SERVICE
+    (umask 077 && cat > $RUN/pg_service.conf) <<SERVICE
 [gis]
 host=$VIP
 port=${PORT_REPLICAS:-5434}

@@ -23,7 +23,8 @@ request() {
 }
 
 register() {
-    request register "{\"ID\": \"$CHECK\", \"Name\": \"$CHECK\", \"TTL\": \"2s\", \"Status\": \"passing\"}"
+    request register \
+        "{\"ID\": \"$CHECK\", \"Name\": \"$CHECK\", \"TTL\": \"2s\", \"Status\": \"passing\"}"
 }
 
 if [[ "${3:-}" == once ]]; then

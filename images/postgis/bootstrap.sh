@@ -5,4 +5,5 @@ set -Eeuo pipefail
 GIS_PASSWORD=$(<"$GIS_PASSWORD_FILE")
 READER_PASSWORD=$(<"$READER_PASSWORD_FILE")
 export DATABASE GIS_PASSWORD READER_PASSWORD
-exec psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres --file /etc/patroni/bootstrap.sql
+exec psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres \
+    --file /etc/patroni/bootstrap.sql

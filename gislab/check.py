@@ -1,0 +1,144 @@
+"""What a student's lab should look like after each step: says what is right, or what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import cluster, outage, postgis, vip
+from . import stack as _stack  # the checks have the names of what they check
+from . import swarm as _swarm
+from .run import Run
+from .settings import Lab
+
+
+class CheckFailed(AssertionError):
+    """A step has not led where it should; the text ends with the next command to type."""
+
+
+def _ok(text: str) -> None:
+    print(f"ok: {text}")
+
+
+def _need(true: bool, wrong: str, then: str) -> None:
+    if not true:
+        raise CheckFailed(f"{wrong}. Next: {then}")
+
+
+def images(table) -> None:
+    """Check a table of images.build or images.table: each image is there and was proved."""
+    _need(len(table) > 0, "no image is built", "gislab images")
+    unproved = [row.image for row in table.itertuples() if not getattr(row, "proof", True)]
+    _need(not unproved, f"not proved by running: {', '.join(unproved)}", "gislab images")
+    for row in table.itertuples():
+        _ok(f"{row.image} for {row.platform}: {table.loc[row.Index, 'size MB']:.0f} MB"
+            + (f", {row.proof}" if getattr(row, "proof", "") else ""))
+
+
+def swarm(lab: Lab) -> None:
+    """Check that every Pi is a Ready manager of one Swarm."""
+    table = _swarm.status(lab)
+    bad = table[(table["state"] != "Ready") | ~table["manager"].isin(["Leader", "Reachable"])]
+    _need(bad.empty, "not Ready and a manager: " + ", ".join(bad["node"]), "gislab up")
+    _need((table["manager"] == "Leader").sum() == 1, "not exactly one leader", "gislab up")
+    _ok(f"{len(table)} Pis are Ready, all of them managers, "
+        f"{table.loc[table['manager'] == 'Leader', 'node'].iloc[0]} leads")
+
+
+def stack(lab: Lab) -> None:
+    """Check that every service has all its tasks, and that one Pi holds the VIP."""
+    services = _stack.services(lab)
+    short = []
+    for service in services:
+        running, _, wanted = service["Replicas"].split()[0].partition("/")
+        if running != wanted:
+            short.append(f"{service['Name']} {running}/{wanted}")
+    _need(not short, "tasks are missing: " + ", ".join(short), "gislab status")
+    _ok(f"{len(services)} services run all their tasks")
+    holders = vip.holders(lab)
+    _need(len(holders) == 1, f"the VIP {lab.vip} is held by {holders or 'nobody'}",
+          "gislab status, then gislab up")
+    _ok(f"{holders[0]} alone holds the VIP {lab.vip}")
+    consul = cluster.consul_peers(lab)
+    _need(sorted(consul.values()) == ["leader"] + ["server"] * (len(lab.machines) - 1),
+          f"Consul's servers are {consul}", "gislab up")
+    _ok(f"{len(consul)} Consul servers, one of them leader")
+
+
+def database(lab: Lab) -> None:
+    """Check one primary, two streaming replicas, at least one of them synchronous."""
+    table = postgis.members(lab)
+    primaries = table[table["role"] == "leader"]
+    _need(len(primaries) == 1, f"{len(primaries)} primaries", "gislab status")
+    _ok(f"{primaries['member'].iloc[0]} is the one primary")
+    streaming = table[table["state"] == "streaming"]
+    _need(len(streaming) == 2, f"{len(streaming)} of 2 replicas stream", "gislab status")
+    with postgis.connect(lab, "postgres", port=lab.ports.primary) as connection:
+        rows = connection.execute(
+            "select application_name, sync_state from pg_stat_replication").fetchall()
+    sync = [name for name, state in rows if state in ("sync", "quorum")]
+    _need(bool(sync), "no replica is synchronous: an acknowledged write is on one Pi only",
+          "gislab status")
+    _ok(f"2 replicas stream; a write is acknowledged when one of {', '.join(sorted(sync))} "
+        "has it too")
+
+
+def data(lab: Lab, tables: Iterable[str] = ("countries", "places", "points")) -> None:
+    """Check that every table holds rows, and as many on a replica as on the primary."""
+    counts = {}
+    for port in (lab.ports.primary, lab.ports.replicas):
+        with postgis.connect(lab, "reader", port=port) as connection:
+            for name in tables:
+                there = connection.execute("select to_regclass(%s)", (f"public.{name}",))
+                _need(there.fetchone()[0] is not None, f"table {name} is not there",
+                      "run notebook 03-replicated-postgis")
+                found = connection.execute(f'select count(*) from public."{name}"').fetchone()[0]
+                counts.setdefault(name, []).append(found)
+    for name, (primary, replica) in counts.items():
+        _need(primary > 0, f"table {name} is empty", "run notebook 03-replicated-postgis")
+        _need(primary == replica, f"{name}: {primary} rows on the primary, {replica} on a replica",
+              "wait a second and check again; if it stays, gislab status")
+        _ok(f"{name}: {primary} rows, on the primary and on a replica")
+
+
+def maps(lab: Lab) -> None:
+    """Check that every map server answers, and with the same catalog."""
+    table = cluster.map_servers(lab)
+    silent = table[table["answers"] != "yes"]
+    _need(len(table) > 0 and silent.empty, f"{len(silent)} of {len(table)} map servers do not "
+          "answer", "gislab status")
+    catalogs = set(table["catalog"])
+    _need(len(catalogs) == 1, f"map servers publish different catalogs: {sorted(catalogs)}",
+          "gislab up")
+    _ok(f"{len(table)} map servers ({lab.serves}) answer, all with catalog {catalogs.pop()}")
+
+
+def no_lost_writes(runs: Run | Iterable[Run]) -> None:
+    """Check that every acknowledged write was found afterwards, once, and no other."""
+    for run in [runs] if isinstance(runs, Run) else list(runs):
+        w = outage.writes(run)
+        kept = "keep the folder of the run, and look at it with outage.writes(run)"
+        _need(w.acknowledged > 0, f"{run.fault}: no write was acknowledged", "gislab status")
+        _need(not w.lost, f"{run.fault}: {len(w.lost)} acknowledged writes are lost", kept)
+        _need(not w.unexpected, f"{run.fault}: {len(w.unexpected)} rows that were refused, or "
+              "never sent, are there", kept)
+        _need(not w.doubled, f"{run.fault}: {len(w.doubled)} rows are there twice", kept)
+        _ok(f"{run.fault}: {w.acknowledged} acknowledged writes, 0 lost, 0 doubled"
+            + (f"; {len(w.happened)} of {len(w.happened) + len(w.vanished)} unanswered ones "
+               "did happen" if w.happened or w.vanished else ""))
+
+
+def recovered(runs: Run | Iterable[Run]) -> None:
+    """Check that every lane of every run answered again at its end."""
+    for run in [runs] if isinstance(runs, Run) else list(runs):
+        lost = [p for p in run.probes if not outage.of(run, p).recovered]
+        _need(not lost, f"{run.fault}: {', '.join(lost)} did not recover", "gislab status")
+        _ok(f"{run.fault}: every lane answered again")
+
+
+def no_failed(run: Run, probe: str = "maps") -> None:
+    """Check that a lane had no failed and no unanswered question at all."""
+    o = outage.of(run, probe)
+    _need(o.asked > 0, f"{run.fault}: {probe} was not asked", "measure it again")
+    _need(o.failed + o.unknown == 0, f"{run.fault}: {o.failed + o.unknown} of {o.asked} questions "
+          f"to {probe} failed", "look at plot.timeline(run), then at stack/haproxy.cfg")
+    _ok(f"{run.fault}: 0 of {o.asked} questions to {probe} failed")

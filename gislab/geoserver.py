@@ -1,0 +1,190 @@
+"""A catalog as a complete GeoServer data directory, so that no REST call is needed.
+
+GeoServer reads it at its start (docs.geoserver.org, "Structure of the data directory"). Each
+server has a directory of its own: two that write to one overwrite each other. `@...@` is filled
+in by the container: addresses and passwords are not in here.
+"""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+from .catalog import Catalog, Layer, Rule, Style
+from .settings import Lab
+
+# Every wait for the database is bounded, else a Pi without power would hold requests for
+# minutes. The last parameter swallows the "?..." that GeoServer's driver appends.
+BOUNDED = "?connectTimeout=2&socketTimeout=4&tcpKeepAlive=true&ApplicationName=geoserver"
+CONNECTION = {
+    "dbtype": "postgis", "host": "@VIP@", "port": "@PORT_REPLICAS@",
+    "database": "@DATABASE@" + BOUNDED, "user": "reader", "passwd": "plain:@READER_PASSWORD@",
+    "min connections": "1", "max connections": "6", "Connection timeout": "2",
+    "validate connections": "true",  # spares the first failures after a failover
+    "Test while idle": "true", "Evictor run periodicity": "5", "Max connection idle time": "30",
+    "fetch size": "1000", "Loose bbox": "true", "Estimated extends": "true",
+    "preparedStatements": "false", "Expose primary keys": "true", "encode functions": "true",
+    "Support on the fly geometry simplification": "true",
+}
+REST = """\
+/**;GET=ROLE_ADMINISTRATOR
+/**;POST,DELETE,PUT=ROLE_ADMINISTRATOR
+"""
+HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
+SLD = HEAD + """\
+<StyledLayerDescriptor version="1.0.0" xmlns="http://www.opengis.net/sld"
+    xmlns:ogc="http://www.opengis.net/ogc">
+<NamedLayer><Name>{name}</Name><UserStyle><Title>{title}</Title><FeatureTypeStyle>
+{rules}</FeatureTypeStyle></UserStyle></NamedLayer>
+</StyledLayerDescriptor>
+"""
+
+
+def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
+    """Return the data directory: path -> content."""
+    space = catalog.workspace
+    root = f"workspaces/{space}"
+    workspace = _xml("workspace", id=f"{space}-ws", name=space)
+    made = {
+        "global.xml": _global(catalog, lab),
+        "wms.xml": _service("wms", "WMS", catalog),
+        "wfs.xml": _service("wfs", "WFS", catalog, serviceLevel="BASIC"),  # nothing is written
+        "gwc-gs.xml": HEAD + "<GeoServerGWCConfig><version>1.1.0</version>"
+        "<directWMSIntegrationEnabled>false</directWMSIntegrationEnabled>"
+        "<WMSCEnabled>false</WMSCEnabled><TMSEnabled>false</TMSEnabled>"
+        "<cacheLayersByDefault>false</cacheLayersByDefault></GeoServerGWCConfig>\n",
+        "logging.xml": _xml("logging", level="PRODUCTION_LOGGING",
+                            location="logs/geoserver.log", stdOutLogging="false"),
+        "security/rest.properties": REST,
+        "workspaces/default.xml": workspace,
+        f"{root}/workspace.xml": workspace,
+        f"{root}/namespace.xml": _xml("namespace", id=f"{space}-ns", prefix=space,
+                                      uri=f"http://{space}"),
+    }
+    for style in catalog.styles:
+        made[f"{root}/styles/{style.name}.sld"] = sld(style)
+        made[f"{root}/styles/{style.name}.xml"] = _xml(
+            "style", id=f"{style.name}-style", name=style.name,
+            _workspace=f"<workspace><id>{space}-ws</id></workspace>",
+            format="sld", _version="<languageVersion><version>1.0.0</version></languageVersion>",
+            filename=f"{style.name}.sld")
+    for schema in sorted({layer.schema for layer in catalog.layers}):
+        made[f"{root}/{schema}/datastore.xml"] = _store(space, schema)
+    for layer in catalog.layers:
+        folder = f"{root}/{layer.schema}/{layer.name}"
+        made[f"{folder}/featuretype.xml"] = _feature_type(space, layer)
+        made[f"{folder}/layer.xml"] = _xml(
+            "layer", name=layer.name, id=f"{layer.name}-layer", type="VECTOR",
+            _style=f"<defaultStyle><id>{layer.style}-style</id></defaultStyle>",
+            _resource=f'<resource class="featureType"><id>{layer.name}-ft</id></resource>',
+            _more="<attribution><logoWidth>0</logoWidth><logoHeight>0</logoHeight>"
+                  "</attribution>")
+    return made
+
+
+def sld(style: Style) -> str:
+    """Return a style as SLD 1.0 (OGC 02-070)."""
+    return SLD.format(name=style.name, title=escape(style.title or style.name),
+                      rules="".join(_rule(rule, style.kind) for rule in style.rules))
+
+
+def _rule(rule: Rule, kind: str) -> str:
+    tests = [f"<ogc:{test}><ogc:PropertyName>{rule.column}</ogc:PropertyName>"
+             f"<ogc:Literal>{value:.15g}</ogc:Literal></ogc:{test}>"
+             for test, value in (("PropertyIsGreaterThanOrEqualTo", rule.at_least),
+                                 ("PropertyIsLessThan", rule.below)) if value is not None]
+    both = "".join(tests) if len(tests) < 2 else f"<ogc:And>{''.join(tests)}</ogc:And>"
+    parts = [f"<Title>{escape(rule.title)}</Title>"]
+    if both:
+        parts.append(f"<ogc:Filter>{both}</ogc:Filter>")
+    for tag, value in (("Min", rule.min_scale), ("Max", rule.max_scale)):
+        if value is not None:
+            parts.append(f"<{tag}ScaleDenominator>{value:.15g}</{tag}ScaleDenominator>")
+    parts.append(_symbolizer(rule, kind))
+    if rule.label:
+        parts.append(_label(rule))
+    return f"<Rule>{''.join(parts)}</Rule>\n"
+
+
+def _symbolizer(rule: Rule, kind: str) -> str:
+    fill = f"<Fill>{_css('fill', rule.fill)}{_css('fill-opacity', rule.opacity)}</Fill>"
+    stroke = (f"<Stroke>{_css('stroke', rule.stroke)}{_css('stroke-width', rule.width)}"
+              f"{_css('stroke-opacity', rule.opacity)}</Stroke>" if rule.width else "")
+    if kind == "point":
+        return (f"<PointSymbolizer><Graphic><Mark><WellKnownName>circle</WellKnownName>{fill}"
+                f"{stroke}</Mark><Size>{rule.size:g}</Size></Graphic></PointSymbolizer>")
+    if kind == "line":
+        return f"<LineSymbolizer>{stroke}</LineSymbolizer>"
+    return f"<PolygonSymbolizer>{fill}{stroke}</PolygonSymbolizer>"
+
+
+def _label(rule: Rule) -> str:
+    return (f"<TextSymbolizer><Label><ogc:PropertyName>{rule.label}</ogc:PropertyName></Label>"
+            f"<Font>{_css('font-family', 'DejaVu Sans')}{_css('font-size', rule.label_size)}"
+            "</Font><LabelPlacement><PointPlacement><AnchorPoint><AnchorPointX>0.5</AnchorPointX>"
+            "<AnchorPointY>0</AnchorPointY></AnchorPoint><Displacement><DisplacementX>0"
+            f"</DisplacementX><DisplacementY>{rule.size / 2 + 1:g}</DisplacementY></Displacement>"
+            "</PointPlacement></LabelPlacement><Halo><Radius>1</Radius><Fill>"
+            f"{_css('fill', '#ffffff')}</Fill></Halo><Fill>{_css('fill', rule.label_colour)}"
+            "</Fill><VendorOption name=\"autoWrap\">90</VendorOption></TextSymbolizer>")
+
+
+def _css(name: str, value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float | int) else value
+    return f'<CssParameter name="{name}">{text}</CssParameter>'
+
+
+def _global(catalog: Catalog, lab: Lab) -> str:
+    contact = ("<contact><contactOrganization>" + escape(catalog.title)
+               + "</contactOrganization></contact>")
+    return _xml(
+        "global",
+        _settings=f"<settings><id>settings</id>{contact}<charset>UTF-8</charset>"
+                  f"<numDecimals>7</numDecimals><onlineResource>{escape(lab.maps_url)}"
+                  f"</onlineResource><proxyBaseUrl>{escape(lab.maps_url)}/geoserver"
+                  "</proxyBaseUrl><verbose>false</verbose>"
+                  "<verboseExceptions>false</verboseExceptions></settings>",
+        featureTypeCacheSize=0, globalServices="true", xmlPostRequestLogBufferSize=1024,
+        # a layer whose table is not there (yet) must not take the others with it
+        resourceErrorHandling="SKIP_MISCONFIGURED_LAYERS",
+        webUIMode="DO_NOT_REDIRECT")
+
+
+def _service(tag: str, name: str, catalog: Catalog, **more: object) -> str:
+    extra = {"_srs": "<srs><string>4326</string><string>3857</string></srs>",
+             "maxRequestMemory": 65536, "maxRenderingTime": 30} if tag == "wms" else {
+             "maxFeatures": 1000000, "featureBounding": "false"}
+    return _xml(tag, id=f"{tag}-service", enabled="true", name=name,
+                title=escape(catalog.title), abstrct=escape(catalog.abstract),
+                citeCompliant="false", **extra, **more)
+
+
+def _store(space: str, schema: str) -> str:
+    entries = {**CONNECTION, "schema": schema, "namespace": f"http://{space}"}
+    inside = "".join(f'<entry key="{key}">{escape(value)}</entry>'
+                     for key, value in sorted(entries.items()))
+    return _xml("dataStore", id=f"{schema}-store", name=schema, type="PostGIS", enabled="true",
+                _workspace=f"<workspace><id>{space}-ws</id></workspace>",
+                _parameters=f"<connectionParameters>{inside}</connectionParameters>")
+
+
+def _feature_type(space: str, layer: Layer) -> str:
+    west, south, east, north = layer.extent
+    box = (f"<minx>{west:g}</minx><maxx>{east:g}</maxx><miny>{south:g}</miny>"
+           f"<maxy>{north:g}</maxy>")
+    return _xml(
+        "featureType", id=f"{layer.name}-ft", name=layer.name, nativeName=layer.relation,
+        _namespace=f"<namespace><id>{space}-ns</id></namespace>", title=escape(layer.title),
+        abstract=escape(layer.abstract), srs=layer.srs,
+        # given, so that capabilities ask the database nothing
+        _boxes=f"<nativeBoundingBox>{box}<crs>{layer.srs}</crs></nativeBoundingBox>"
+               f"<latLonBoundingBox>{box}<crs>EPSG:4326</crs></latLonBoundingBox>",
+        projectionPolicy="FORCE_DECLARED", enabled="true",
+        _store=f'<store class="dataStore"><id>{layer.schema}-store</id></store>',
+        maxFeatures=0, numDecimals=7, overridingServiceSRS="false", skipNumberMatched="true")
+
+
+def _xml(tag: str, **parts: object) -> str:
+    """Return an element; a part whose name begins with _ is XML already."""
+    inside = "".join(f"  {text}\n" if key.startswith("_") else f"  <{key}>{text}</{key}>\n"
+                     for key, text in parts.items())
+    return f"{HEAD}<{tag}>\n{inside}</{tag}>\n"

@@ -1,0 +1,99 @@
+"""The image of Pgpool-II keeps what it promises."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from gislab.wait import NotYet, until
+
+pytestmark = pytest.mark.live
+
+COMPLETE = {"VIP": "172.30.16.100", **{
+    f"{name}_PASSWORD_FILE": "/etc/hostname" for name in ("POSTGRES", "GIS", "READER")}}
+
+
+@pytest.fixture(scope="module")
+def pool(bench):
+    """Pgpool before a database; the primary stands for both of HAProxy's addresses."""
+    members = bench.database()
+    primary = bench.streaming(len(members) - 1)
+    made = bench.start("pgpool", "pgpool", {
+        "VIP": bench.address(primary), "PORT_PRIMARY": "5432", "PORT_REPLICAS": "5432"},
+        ["/run/pgpool", "/tmp"])
+
+    def ask():
+        try:
+            bench.connect("pgpool").close()
+        except psycopg.OperationalError as error:
+            raise NotYet(str(error)) from None
+    until(ask, what="Pgpool", timeout=30)
+    return made
+
+
+def test_prints_its_version(run):
+    """Pgpool-II 4.6 is there, for this architecture."""
+    assert "4.6" in run("pgpool", "pgpool", "--version")[1]
+
+
+def test_another_command_runs(run):
+    """`docker run image bash` gives a shell, and it is not root's."""
+    assert run("pgpool", "bash", "-c", "id -un") == (0, "postgres\n")
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_names_the_variable_that_is_missing(run, missing):
+    """A forgotten variable is named, with an example."""
+    rest = {k: v for k, v in COMPLETE.items() if k != missing}
+    code, said = run("pgpool", environment=rest)
+    assert code != 0
+    assert missing in said
+    assert "e.g." in said
+
+
+def test_holds_no_secret(holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("pgpool") == []
+
+
+def test_passes_reads_and_writes_on(bench, pool):
+    """A client that proves itself by SCRAM reads and writes through the pool."""
+    with bench.connect("pgpool") as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS pooled (id int)")
+        connection.execute("INSERT INTO pooled VALUES (7)")
+        assert connection.execute("SELECT id FROM pooled").fetchone() == (7,)
+    with bench.connect("pgpool", "reader") as connection:
+        assert connection.execute("SELECT id FROM pooled").fetchone() == (7,)
+        with pytest.raises(psycopg.Error):
+            connection.execute("INSERT INTO pooled VALUES (8)")
+
+
+def test_spreads_reads_and_never_loses_a_backend(bench, pool):
+    """Writes have one way, reads the other, and Pgpool judges neither to be down."""
+    with bench.connect("pgpool", "postgres") as connection:
+        nodes = connection.execute("SHOW pool_nodes").fetchall()
+    assert [(n[3], n[5], n[6]) for n in nodes] == [
+        ("up", "0.000000", "primary"), ("up", "1.000000", "standby")]
+
+
+@pytest.mark.parametrize("role", ["postgres", "gis", "reader"])
+def test_nobody_enters_without_the_password(bench, pool, role):
+    """Neither an empty nor a wrong password, nor one in clear text, opens any role."""
+    for password in (None, "wrong", role):
+        with pytest.raises(psycopg.OperationalError):
+            bench.connect("pgpool", role, password=password)
+    with pytest.raises(psycopg.OperationalError, match="auth"):
+        bench.connect("pgpool", role, require_auth="password")
+    bench.connect("pgpool", role, require_auth="scram-sha-256").close()
+
+
+def test_keeps_passwords_to_itself(bench, pool):
+    """What it needs of secrets is in memory, readable by itself only, and not in its log."""
+    assert pool.exec_run(["stat", "-c", "%a", "/run/pgpool/pool_passwd"]).output == b"600\n"
+    assert b"tmpfs" in pool.exec_run(["stat", "-fc", "%T", "/run/pgpool"]).output
+    assert [n for n, v in bench.secret.items() if v.encode() in pool.logs()] == []
+
+
+def test_the_health_question_is_answered(pool):
+    """The image's own question gets an SQL answer through the pool."""
+    assert pool.exec_run(["healthcheck.sh"]).exit_code == 0

@@ -1,0 +1,159 @@
+"""The image of the database keeps what it promises: alone, and as three members."""
+
+from __future__ import annotations
+
+import httpx
+import psycopg
+import pytest
+
+from gislab.wait import NotYet, until
+
+pytestmark = pytest.mark.live
+
+FILES = ("CONSUL_HTTP_TOKEN", "PATRONI_PASSWORD", "POSTGRES_PASSWORD", "REPLICATION_PASSWORD",
+         "GIS_PASSWORD", "READER_PASSWORD")
+COMPLETE = {"MEMBER": "postgis1", "SCOPE": "lab", "NODE_NAME": "pi1", "NODES": "pi1=127.0.0.1",
+            **{f"{name}_FILE": "/etc/hostname" for name in FILES}}
+
+
+@pytest.fixture(scope="module")
+def members(bench):
+    return bench.database()
+
+
+def test_prints_its_versions(run):
+    """PostgreSQL 17 and Patroni are there, for this architecture."""
+    assert " 17." in run("postgis", "postgres", "--version")[1]
+    assert run("postgis", "patroni", "--version")[1].startswith("patroni 4.")
+
+
+def test_another_command_runs(run):
+    """`docker run image bash` gives a shell, and it is not root's."""
+    assert run("postgis", "bash", "-c", "id -un") == (0, "postgres\n")
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_names_the_variable_that_is_missing(run, missing):
+    """A forgotten variable is named, with an example."""
+    rest = {k: v for k, v in COMPLETE.items() if k != missing}
+    code, said = run("postgis", "patroni", "/etc/patroni/patroni.yml", environment=rest)
+    assert code != 0
+    assert missing in said
+    assert "e.g." in said
+
+
+def test_holds_no_secret(holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("postgis") == []
+
+
+def test_the_lab_finds_its_database(bench, members):
+    """Database, extension, roles and the row that health questions read are there."""
+    with bench.connect(bench.streaming(2), "reader") as connection:
+        row = connection.execute("SELECT id, ST_SRID(geom), postgis_version() FROM lab.alive")
+        assert row.fetchone()[:2] == (1, 4326)
+
+
+def test_reader_reads_what_is_made_later_and_changes_nothing(bench, members):
+    """A new schema and table of gis is readable at once; a write by reader is refused."""
+    primary = bench.streaming(2)
+    with bench.connect(primary) as gis:
+        gis.execute("CREATE SCHEMA later")
+        gis.execute("CREATE TABLE later.roads AS SELECT 1 AS id")
+        gis.execute("CREATE TABLE public.parks AS SELECT 2 AS id")
+    with bench.connect(primary, "reader") as reader:
+        assert reader.execute("SELECT id FROM later.roads").fetchone() == (1,)
+        assert reader.execute("SELECT id FROM parks").fetchone() == (2,)
+        reader.execute("SET default_transaction_read_only = off")
+        for statement in ("DELETE FROM later.roads", "DELETE FROM lab.alive",
+                          "CREATE TABLE mine (id int)", "CREATE TEMP TABLE mine (id int)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["postgres", "gis", "reader", "replicator"])
+def test_nobody_enters_without_the_password(bench, members, role):
+    """Neither an empty nor a wrong password opens any role, on any member."""
+    for member in members:
+        for password in (None, "wrong", role):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                bench.connect(member, role, password=password)
+
+
+def test_patroni_takes_no_order_without_a_password(bench, members):
+    """Anybody may ask who is primary; nobody restarts or reconfigures it unknown."""
+    url = f"http://{bench.address('postgis1')}:8008"
+    assert httpx.get(f"{url}/cluster").status_code == 200
+    for method, path in (("POST", "restart"), ("PATCH", "config"), ("POST", "switchover")):
+        assert httpx.request(method, f"{url}/{path}", json={}).status_code == 401, path
+    known = ("patroni", bench.secret["patroni_password"])
+    assert httpx.patch(f"{url}/config", json={"ttl": 20}, auth=known).status_code == 200
+
+
+def test_no_secret_is_in_the_log_or_in_the_settings(bench, members):
+    """What a member prints and writes down shows no password and no token."""
+    for member in members:
+        container = bench.containers[member]
+        text = container.logs() + container.exec_run(["cat", "/etc/patroni/patroni.yml"]).output
+        shown = [n for n, value in bench.secret.items() if value.encode() in text]
+        assert shown == []
+
+
+def test_an_acknowledged_write_is_on_two_members(bench, members):
+    """Both replicas may acknowledge, one of them has to."""
+    with bench.connect(bench.streaming(2), "postgres") as connection:
+        states = connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall()
+        wanted = connection.execute("SHOW synchronous_standby_names").fetchone()[0]
+    assert states == [("quorum",), ("quorum",)]
+    assert wanted.startswith("ANY 1 (")
+
+
+def test_alone_it_reads_but_acknowledges_no_write(bench, members):
+    """With one member left a write waits until a second is back; reads go on."""
+    primary = bench.streaming(2)
+    with bench.connect(primary) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS lonely (id int PRIMARY KEY)")
+    others = [m for m in members if m != primary]
+    for member in others:
+        bench.containers[member].kill()
+    with bench.connect(primary) as connection, bench.connect(primary) as second:
+        assert connection.execute("SELECT id FROM lab.alive").fetchone() == (1,)
+        insert = ["timeout", "4", "psql", "-qd", "gis", "-c", "INSERT INTO lonely VALUES (1)"]
+        assert bench.containers[primary].exec_run(insert).exit_code == 124
+        assert second.execute("SELECT id FROM lab.alive").fetchone() == (1,)
+    for member in others:
+        bench.containers[member].start()
+    bench.streaming(2)
+    with bench.connect(primary) as connection:
+        connection.execute("INSERT INTO lonely VALUES (2)")
+
+
+def test_a_killed_primary_loses_no_acknowledged_write(bench, members):
+    """Another member takes over in seconds and has every write that was acknowledged."""
+    primary = bench.streaming(2)
+    with bench.connect(primary) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS ledger (id int PRIMARY KEY)")
+    acknowledged = []
+    with pytest.raises(psycopg.Error), bench.connect(primary) as connection:
+        for i in range(100_000):
+            connection.execute("INSERT INTO ledger VALUES (%s)", (i,))
+            acknowledged.append(i)
+            if i == 300:
+                bench.containers[primary].kill()
+
+    def successor():
+        leader = [m["name"] for m in bench.cluster()
+                  if m["role"] == "leader" and m["name"] != primary and m["state"] == "running"]
+        if not leader:
+            raise NotYet(f"{primary} still counts as the leader")
+        try:
+            with bench.connect(leader[0]) as connection:
+                connection.execute("INSERT INTO ledger VALUES (-1) ON CONFLICT DO NOTHING")
+                return {row[0] for row in connection.execute("SELECT id FROM ledger")}
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+            raise NotYet(str(error)) from None
+    found = until(successor, what="a new primary", timeout=30, every=0.2)
+    assert len(acknowledged) >= 300
+    assert set(acknowledged) - found == set()
+    bench.containers[primary].start()
+    assert bench.streaming(2) != primary

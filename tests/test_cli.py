@@ -1,0 +1,155 @@
+"""The verbs of a shell: each does one thing, and says in one line what is wrong."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from gislab import cli, doctor, settings
+from gislab.wait import WaitTimeout
+
+VERBS = ("doctor", "up", "status", "down", "images", "scale", "heal", "power-cut", "power-on",
+         "unplug", "plug", "notebooks")
+REAL = """
+kind = "pi"
+subnet = "192.168.1.0/24"
+ssh_key = "/nowhere/key"
+machines = [{name = "pi1", address = "192.168.1.11"}, {name = "pi2", address = "192.168.1.12"},
+            {name = "pi3", address = "192.168.1.13"}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(paper, tmp_path, monkeypatch):
+    monkeypatch.delenv("GISLAB_LAB", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def real(tmp_path):
+    (tmp_path / "real.toml").write_text(REAL)
+    return ["--lab", str(tmp_path / "real.toml")]
+
+
+def wide(monkeypatch) -> None:
+    monkeypatch.setattr(cli.CONSOLE, "width", 200, raising=False)
+
+
+def one_line(capsys) -> str:
+    """Return the one line that was said about a mistake."""
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("gislab: ") and "Traceback" not in said and "\n" not in said
+    return said
+
+
+def test_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    words = capsys.readouterr().out.split("positional arguments")[1].split()
+    assert ended.value.code == 0 and set(VERBS) <= set(words)
+
+
+def test_every_verb_has_a_help_of_its_own(capsys):
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([verb, "--help"])
+        assert ended.value.code == 0 and capsys.readouterr().out
+
+
+def test_without_a_verb_the_usage_is_shown(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2 and "usage: gislab" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_one_line_and_an_exit_code(tmp_path, capsys):
+    (tmp_path / "lab.toml").write_text('vip = "10.0.0.1"\n')
+    assert cli.main(["status"]) == 1
+    assert "lab.toml: vip = '10.0.0.1': is outside the subnet" in one_line(capsys)
+
+
+def test_a_settings_file_that_is_not_there_is_one_line(capsys):
+    assert cli.main(["--lab", "gone.toml", "up"]) == 1
+    assert "'gone.toml': cannot be read (No such file or directory)" in one_line(capsys)
+
+
+def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):
+    assert cli.main(["power-cut", "pi9"]) == 1
+    assert one_line(capsys) == ("gislab: no machine 'pi9' in this lab; there are pi1, pi2, pi3")
+
+
+def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys):
+    assert cli.main([*real, "power-cut", "pi1"]) == 1
+    assert "pi1 is a real Pi: pull the power plug of pi1 by hand" in one_line(capsys)
+
+
+@pytest.mark.parametrize("error", [WaitTimeout("the database: not there after 300 s (x)"),
+                                   RuntimeError("gone"), ValueError("bad")])
+def test_a_bad_day_is_one_line_and_an_exit_code(monkeypatch, capsys, error):
+    def fail(lab, say):
+        raise error
+    monkeypatch.setattr(cli.cluster, "down", fail)
+    assert cli.main(["down"]) == 1
+    assert one_line(capsys) == f"gislab: {error}"
+
+
+def test_a_mistake_in_the_program_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(cli.cluster, "down", lambda lab, say: undefined_name)  # noqa: F821
+    with pytest.raises(NameError):
+        cli.main(["down"])
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(lab, say):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli.cluster, "down", interrupt)
+    assert cli.main(["down"]) == 130
+    assert "stopped; nothing is lost: the same command goes on" in capsys.readouterr().out
+
+
+def test_the_doctor_ends_with_1_when_something_is_missing(monkeypatch, capsys):
+    wide(monkeypatch)
+    findings = [doctor.Finding("memory", "4.5 GB free", "1.0 GB free", False,
+                               "3.5 GB are missing")]
+    monkeypatch.setattr(doctor, "examine", lambda lab: findings)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "MISSING" in said and "3.5 GB are missing" in said
+    findings[0] = doctor.Finding("memory", "4.5 GB free", "8.0 GB free", True)
+    assert cli.main(["doctor"]) == 0
+
+
+def test_up_stops_before_anything_is_built_on_a_machine_that_is_not_ready(monkeypatch, capsys):
+    monkeypatch.setattr(cli.engine, "ensure", lambda say: None)
+    monkeypatch.setattr(doctor, "examine", lambda lab: [
+        doctor.Finding("disk", "12 GB free", "3 GB free", False, "9 GB are missing")])
+    monkeypatch.setattr(cli.cluster, "up", lambda lab, say: pytest.fail("it went on"))
+    assert cli.main(["up"]) == 1
+    out = capsys.readouterr()
+    assert "disk: needed 12 GB free, found 3 GB free; 9 GB are missing" in out.out
+    assert "not ready for the lab" in out.err
+
+
+def test_status_names_the_lab_the_vip_and_the_map_server(monkeypatch, capsys):
+    wide(monkeypatch)
+    table = pd.DataFrame({"node": ["pi1"], "vip": ["holds it"]})
+    monkeypatch.setattr(cli.cluster, "status", lambda lab: cli.cluster.Status(
+        lab, table, pd.DataFrame({"member": ["postgis1"]}), pd.DataFrame({"map server": ["m"]})))
+    assert cli.main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert "lab gislab (virtual), VIP 172.30.16.100, maps by mapserver" in said
+    assert "holds it" in said and "postgis1" in said
+
+
+def test_what_was_done_is_said_in_the_past_tense(monkeypatch, capsys):
+    monkeypatch.setattr(cli.nodes.virtual, "plug", lambda lab, name: None)
+    assert cli.main(["plug", "pi2"]) == 0
+    assert capsys.readouterr().out == "pi2: plug: done\n"
+
+
+def test_the_command_is_installed_and_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "gislab.cli", "--help"], capture_output=True,
+                          text=True, cwd=settings.PROJECT)
+    assert done.returncode == 0 and "gislab up" not in done.stderr

@@ -1,0 +1,104 @@
+"""The whole lab: everything is there, a second `up` changes nothing, `status` tells it all."""
+
+import pandas as pd
+import pytest
+
+from gislab import cluster, nodes, stack, vip, wait
+from gislab.wait import NotYet
+
+
+def test_parts_that_do_not_answer_are_shown_as_such(paper, pis, monkeypatch):
+    """Status is most wanted when something is broken."""
+    def broken(*_):
+        raise NotYet("no answer")
+    monkeypatch.setattr(cluster.swarm, "status", lambda lab: pd.DataFrame(
+        {"node": ["pi1", "pi2", "pi3"], "address": "x", "state": "Ready",
+         "availability": "Active", "manager": "Reachable", "engine": "26.1"}))
+    monkeypatch.setattr(cluster.stack, "tasks", lambda lab: pd.DataFrame(
+        columns=["service", "node", "state", "since", "error"]))
+    for module, name in ((cluster.vip, "holder"), (cluster.postgis, "members"),
+                         (cluster.stack, "containers")):
+        monkeypatch.setattr(module, name, broken)
+    now = cluster.status(paper)
+    assert now.nodes.consul.tolist() == ["absent"] * 3 and now.nodes.vip.tolist() == [""] * 3
+    assert now.database.empty and now.maps.empty
+    assert "lab gislab (virtual), VIP 172.30.16.100, maps by mapserver" in str(now)
+
+
+def test_a_part_that_never_answers_is_named_after_the_wait(paper, monkeypatch):
+    def unelected(lab):
+        raise NotYet("3 of 3 servers, no leader")
+    for name in ("_swarm_whole", "_tasks_run"):
+        monkeypatch.setattr(cluster, name, lambda lab: None)
+    monkeypatch.setattr(cluster, "_consul_whole", unelected)
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(wait.time, "monotonic", lambda: next(clock))
+    with pytest.raises(TimeoutError, match="Consul: .*3 of 3 servers, no leader"):
+        cluster.ready(paper, say=lambda text: None, timeout=0)
+
+
+def test_a_swarm_that_is_not_whole_yet_is_asked_again(paper, pis, monkeypatch):
+    """A Pi that has just got its power back must not end the wait at once."""
+    pis.answer("docker", "node", "ls", out='{"Hostname":"pi1","Status":"Ready",'
+                                           '"ManagerStatus":"Leader"}')
+    with pytest.raises(NotYet, match="only 1 of 3 managers Ready"):
+        cluster._swarm_whole(paper)
+
+
+@pytest.fixture(scope="module")
+def now(lab):
+    cluster.ready(lab)
+    return cluster.status(lab)
+
+
+@pytest.mark.live
+def test_three_pis_are_ready_managers_and_consul_servers_and_one_holds_the_vip(now):
+    assert now.nodes.state.tolist() == ["Ready"] * 3
+    assert sorted(now.nodes.manager) == ["Leader", "Reachable", "Reachable"]
+    assert sorted(now.nodes.consul) == ["leader", "server", "server"]
+    assert sorted(now.nodes.vip) == ["", "", "holds it"]
+
+
+@pytest.mark.live
+def test_one_primary_and_two_streaming_replicas_at_least_one_synchronous(now):
+    roles = now.database.role.tolist()
+    assert len(roles) == 3 and roles.count("leader") == 1
+    assert (now.database.state == "streaming").sum() == 2
+    assert any("sync" in role for role in roles)
+
+
+@pytest.mark.live
+def test_pgpool_haproxy_and_keepalived_run_on_every_pi(now):
+    for runs in now.nodes.runs:
+        assert {"consul", "pgpool", "haproxy", "keepalived"} <= set(runs.split(", "))
+
+
+@pytest.mark.live
+def test_three_map_servers_answer_with_one_catalog(now):
+    assert now.maps.answers.tolist() == ["yes"] * 3
+    assert now.maps.catalog.nunique() == 1 and now.maps.catalog[0] != "-"
+    assert set(now.maps["map server"].str.split().str[0]) == {now.lab.serves}
+
+
+@pytest.mark.live
+def test_the_status_is_one_page_and_holds_no_secret(now):
+    page = str(now) + now._repr_html_()
+    assert f"maps by {now.lab.serves}" in page
+    secrets = [path.read_text() for path in (now.lab.home / "secrets").iterdir()]
+    assert not [value for value in secrets if value in page]
+
+
+@pytest.mark.live
+def test_a_second_up_changes_nothing_and_says_so(whole):
+    def containers():
+        return sorted(word for node in nodes.all(whole)
+                      for word in node.docker("ps", "-q", "--no-trunc").split())
+    before, told = containers(), []
+    cluster.up(whole, say=told.append)
+    assert containers() == before
+    assert "nothing was changed" in told[-1] and f"stack {stack.NAME}: unchanged" in told
+
+
+@pytest.mark.live
+def test_one_pi_and_only_one_holds_the_vip(whole):
+    assert len(vip.holders(whole)) == 1

@@ -1,0 +1,81 @@
+"""Faults on the standing lab: what a client sees of them, and that everything comes back."""
+
+import pytest
+
+from gislab import cluster, experiment, faults, outage, postgis, probe, stack, vip
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300, func_only=True)]
+QUICK = dict(before=2, after=2)
+
+
+def measured(lab, fault, tmp_path, **how):
+    return experiment.measure(lab, fault, folder=tmp_path / "run", **{**QUICK, **how})
+
+
+def promise_kept(run):
+    """No acknowledged write lost, none doubled or unexpected, and every lane is back."""
+    writes = outage.writes(run)
+    assert writes.safe and writes.acknowledged > 20, writes
+    assert all(outage.of(run, p).recovered for p in run.probes), outage.table(run).to_string()
+
+
+def test_a_killed_map_server_costs_no_failed_map(whole, tmp_path):
+    run = measured(whole, "map_server_killed", tmp_path, rate=20, lanes=("maps",))
+    maps = outage.of(run, "maps")
+    assert maps.failed + maps.unknown == 0 and maps.asked > 50
+
+
+def test_the_vip_answers_again_after_its_haproxy_is_killed(whole, tmp_path):
+    holder = vip.holder(whole)
+    run = measured(whole, "haproxy_killed", tmp_path)
+    promise_kept(run)
+    assert outage.of(run, "maps").outage < 3
+    assert vip.holders(whole) != [holder], "the VIP stayed with the Pi whose HAProxy died"
+
+
+def test_no_acknowledged_write_is_lost_when_the_primarys_postmaster_is_killed(whole, tmp_path):
+    former = postgis.primary(whole)
+    run = measured(whole, "primary_killed", tmp_path)
+    promise_kept(run)
+    assert postgis.primary(whole) != former
+    assert outage.of(run, "maps").failed == 0, "maps noticed a failover of the database"
+
+
+def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
+    """The VIP answers again while the Pi is dark; then it takes up all its duties unaided."""
+    fault = faults.power_cut(whole)
+    node = fault.aim().node
+    run = measured(whole, fault, tmp_path)
+    promise_kept(run)
+    assert outage.of(run, "maps").outage < 5 and outage.of(run, "sql_write").outage < 20
+    assert run.at("not recovered") is None
+    status = cluster.status(whole)  # measure has waited until all was whole
+    row = status.nodes[status.nodes["node"] == node].iloc[0]
+    assert row["state"] == "Ready" and row["manager"] in ("Reachable", "Leader")
+    assert row["consul"] in ("server", "leader")
+    for service in ("consul", "pgpool", "haproxy", "keepalived"):
+        assert node in [n.name for n, _ in stack.containers(whole, service)], service
+    members = postgis.members(whole)
+    assert (members["state"] == "streaming").sum() == 2
+
+
+def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
+    """A driver that dies leaves a dark Pi behind; the next command brings it back."""
+    fault = faults.power_cut(whole)
+    fault.aim()
+    experiment._remember(whole, fault)
+    fault.strike()
+    assert experiment.heal(whole) == "power_cut"
+    cluster.ready(whole, timeout=5)
+
+
+def test_a_calm_lab_answers_every_question_on_every_lane(whole):
+    lanes = (*probe.LANES, "features")
+    first = experiment._first_row(whole)
+    with probe.vip(whole, lanes=lanes, first=first) as probes:
+        probes.watch(3)
+    samples = probes.samples()
+    bad = samples[samples["outcome"] != "ok"]
+    assert bad.empty, bad[["probe", "detail"]].drop_duplicates().to_string()
+    assert samples.groupby("probe").size().min() > 20
+    assert len(experiment._rows(whole, first)) == samples["row"].notna().sum()

@@ -1,0 +1,205 @@
+"""The house keeps its order: who may know whom, who may run commands, who may wait."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gislab import settings
+
+PROJECT = settings.PROJECT
+MODULES = {path.stem: path for path in sorted((PROJECT / "gislab").glob("*.py"))
+           if path.stem != "__init__"}
+# Imported when called: they read the catalog's classes, and it has them write its files.
+LATE = {("catalog", "geoserver"), ("catalog", "mapserver")}
+# Knowing one of these is knowing the Pis or the engine.
+MACHINES = {"virtual", "nodes", "images", "registry", "swarm", "stack", "cluster", "vip",
+            "doctor", "engine", "faults", "experiment", "wars"}
+DOORS = {"shell", "engine", "images"}  # the last two let a program run on, or write to a log
+TEXT = {".py", ".sh", ".toml", ".md", ".yml", ".cfg", ".conf", ".ipynb", ".svg", ".sql", ".lua",
+        ".txt", ".xml", ""}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+@cache
+def outside(name: str) -> set[str]:
+    """Return the packages that a module imports from elsewhere, at any place in it."""
+    found = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@cache
+def inside(name: str) -> set[str]:
+    """Return the modules of gislab that a module imports, at any place in it."""
+    found = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return {word.split(".")[0] for word in found} & set(MODULES)
+
+
+def reached(name: str) -> set[str]:
+    """Return the modules that are imported by a module, and by those, and so on."""
+    seen, left = set(), [name]
+    while left:
+        above = left.pop()
+        below = {found for found in inside(above) if (above, found) not in LATE} - seen
+        seen |= below
+        left += below
+    return seen
+
+
+def calls(name: str) -> list[tuple[int, str]]:
+    """Return (line, dotted name) of every call in a module."""
+    return [(node.lineno, ast.unparse(node.func)) for node in ast.walk(tree(name))
+            if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down_only(name):
+    """No module is reached again from what it imports."""
+    assert name not in reached(name)
+
+
+@pytest.mark.parametrize("name", ["run", "outage", "predict", "plot"])
+def test_reading_a_run_needs_no_cluster(name):
+    assert not reached(name) & MACHINES
+    everything = set().union(*map(outside, reached(name) | {name}))
+    assert not everything & {"docker", "psycopg", "httpx", "owslib", "requests", "subprocess"}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) & {
+    "probe", "question", "loading", "catalog", "mapserver", "geoserver", "ows", "datasets"}))
+def test_what_knows_a_url_knows_no_machine(name):
+    assert not reached(name) & MACHINES and "docker" not in outside(name)
+
+
+def test_settings_and_waiting_know_nothing_of_gislab():
+    assert inside("settings") == inside("wait") == set() and inside("shell") == {"settings"}
+
+
+def test_only_the_doors_run_commands():
+    through = {name for name in MODULES if "subprocess" in outside(name)}
+    through |= {name for name in MODULES for _, call in calls(name)
+                if call in ("os.system", "os.popen", "asyncio.create_subprocess_exec")}
+    assert through <= DOORS
+
+
+def test_waiting_has_one_home():
+    """A pause of a probe between two questions is no waiting; it is asyncio's."""
+    found = [f"{name}.py:{line}" for name in MODULES if name != "wait"
+             for line, call in calls(name) if call in ("time.sleep", "sleep", "_time.sleep")]
+    assert found == []
+
+
+def test_every_module_says_first_what_part_of_the_lab_it_is():
+    silent = [name for name in MODULES if not ast.get_docstring(tree(name))]
+    assert silent == []
+
+
+def test_every_public_verb_says_what_it_does():
+    silent = [f"{name}.{node.name}" for name in MODULES for node in tree(name).body
+              if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+              and len(node.body) > 3 and not ast.get_docstring(node)]
+    assert silent == []
+
+
+def test_the_folder_is_flat_and_no_module_is_a_drawer_for_anything():
+    assert not {"utils", "helpers", "common", "misc"} & set(MODULES)
+    assert not [p for p in (PROJECT / "gislab").iterdir() if p.is_dir() and p.name != "data"
+                and not p.name.startswith("__")]
+
+
+@cache
+def kept() -> list[Path]:
+    """Return the files that are, or would be, in the repository."""
+    done = subprocess.run(["git", "-C", str(PROJECT), "ls-files", "--cached", "--others",
+                           "--exclude-standard"], capture_output=True, text=True)
+    if shutil.which("git") is None or done.returncode:
+        pytest.skip("this is no git repository")
+    return [PROJECT / line for line in done.stdout.splitlines() if (PROJECT / line).is_file()]
+
+
+def lines():
+    for path in kept():
+        if path.suffix in TEXT and path != Path(__file__):
+            text = path.read_text(errors="replace")
+            yield from ((path.relative_to(PROJECT), line) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("what, pattern", [
+    ("a home folder", r"/home/(?!\w+/?[`'\"]?\s*$|you|jovyan)\w+/|/Users/\w+/|/root/\.(?!ssh\b)"),
+    ("a private key", r"BEGIN (RSA |EC |OPENSSH |)PRIVATE KEY"),
+    ("a token", r"SWMTKN-1-[0-9a-z]{20}|gh[pousr]_\w{30}|AKIA[0-9A-Z]{16}"),
+    ("a password in a URL", r"\w+://\w+:(?!\$|\{|<|\*|%)[^@/\s\"']{6,}@"),
+    ("a machine's own package source", r"(deb|security|archive)\.(debian|ubuntu)\.(org|com)"
+                                       r"|pypi\.org/simple|registry\.npmjs\.org"),
+])
+def test_no_kept_file_carries(what, pattern):
+    found = [f"{path}: {line.strip()[:120]}" for path, line in lines() if re.search(pattern, line)]
+    assert found == [], f"{what} is in the repository"
+
+
+def test_no_secret_of_a_lab_of_this_machine_is_in_a_kept_file():
+    folder = settings.root()
+    secrets = {path.read_text().strip(): path for path in folder.glob("*/secrets/*")
+               if path.is_file()} if folder.exists() else {}
+    secrets.pop("", None)
+    found = [f"{path} holds {secrets[value].name}" for path, line in lines()
+             for value in secrets if value in line]
+    assert found == []
+
+
+def test_no_large_file_is_kept():
+    large = [f"{path.relative_to(PROJECT)}: {path.stat().st_size}" for path in kept()
+             if path.stat().st_size > 5_000_000]
+    assert large == []
+
+
+def test_the_errors_that_the_readme_explains_are_still_said():
+    table = (PROJECT / "README.md").read_text().split("| It says |")[1].split("\n\n")[0]
+    explained = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    said = "\n".join(node.value for name in MODULES for node in ast.walk(tree(name))
+                     if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    assert len(explained) > 15 and [text for text in explained if text not in said] == []
+
+
+def test_the_readme_names_every_verb_and_no_file_that_is_not_there():
+    from gislab.cli import _parser
+
+    text = (PROJECT / "README.md").read_text()
+    verbs = next(a for a in _parser()._actions if a.choices and "up" in a.choices).choices
+    assert [verb for verb in verbs if f"{verb}" not in text] == []
+    links = re.findall(r"\]\((?!http)([^)]+)\)", re.sub(r"<!--.*?-->", "", text, flags=re.S))
+    assert [link for link in links if not (PROJECT / link).exists()] == []
+
+
+def test_ruff_has_nothing_to_say():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet", str(PROJECT)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(
+    str(p.relative_to(PROJECT)) for p in (PROJECT / "images").rglob("*.sh")))
+def test_every_script_is_correct_shell_and_an_entrypoint_stops_at_the_first_mistake(script):
+    text = (PROJECT / script).read_text()
+    first, *rest = text.splitlines()
+    assert first in ("#!/bin/bash", "#!/bin/sh", "#!/usr/bin/env bash")
+    shell = first.rpartition("/")[2].split()[-1]
+    assert subprocess.run([shell, "-n", str(PROJECT / script)]).returncode == 0
+    assert not script.endswith("entrypoint.sh") or "set -Eeuo pipefail" in rest

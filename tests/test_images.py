@@ -1,0 +1,161 @@
+"""Images: each tag tells what is in it, and each image is for the machine it was asked for."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+
+import pytest
+
+from gislab import engine, images, settings
+from gislab.shell import Local
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of images/ that a test may change."""
+    copy = shutil.copytree(images.FOLDER, tmp_path / "images")
+    monkeypatch.setattr(images, "FOLDER", copy)
+    return copy
+
+
+def test_a_tag_stays_while_nothing_changes_and_changes_with_any_file(paper, folder):
+    before = images.tag(paper, "haproxy")
+    assert images.tag(paper, "haproxy") == before
+    script = folder / "haproxy" / "entrypoint.sh"
+    script.write_text(script.read_text() + "# more\n")
+    after = images.tag(paper, "haproxy")
+    (folder / "haproxy" / "new.txt").write_text("")
+    assert len({before, after, images.tag(paper, "haproxy")}) == 3
+    assert images.tag(paper, "consul") == images.tag(paper, "consul")
+
+
+def test_a_file_that_moves_changes_the_tag(paper, folder):
+    before = images.tag(paper, "haproxy")
+    (folder / "haproxy" / "entrypoint.sh").rename(folder / "haproxy" / "start.sh")
+    assert images.tag(paper, "haproxy") != before
+
+
+def test_a_tag_names_the_architecture():
+    arm = settings.make({"platform": "linux/arm64", "map_server": "mapserver"})
+    assert images.tag(arm, "consul").startswith("gislab/consul:arm64-")
+    assert images.tag(arm, "consul", "amd64").startswith("gislab/consul:amd64-")
+    assert f":{engine.native()}-" in images.tag(arm, "registry"), "it runs on the laptop"
+
+
+def test_another_geoserver_is_another_image(paper, tmp_path, monkeypatch):
+    none = images.tag(paper, "geoserver")
+    (tmp_path / "g.war").write_bytes(b"one")
+    monkeypatch.setenv("GISLAB_GEOSERVER_WAR", str(tmp_path / "g.war"))
+    assert images.tag(paper, "geoserver") != none
+
+
+def test_what_is_needed_first_is_built_first():
+    names = list(images.plan()["images"])
+    assert names[:2] == ["pi", "registry"], "without them there is nothing to pull from or to"
+    assert names[-1] == "geoserver", "the slowest comes last"
+
+
+def test_every_image_of_the_plan_has_its_folder_and_every_folder_is_in_the_plan():
+    folders = {p.name for p in images.FOLDER.iterdir() if p.is_dir()}
+    assert set(images.plan()["images"]) == folders
+    for facts in images.plan()["images"].values():
+        assert facts["where"] in ("pi", "laptop") and facts["proof"]
+
+
+@pytest.mark.parametrize("name", images.plan()["images"])
+def test_every_image_starts_from_the_base_and_is_made_for_any_architecture(name):
+    text = (images.FOLDER / name / "Dockerfile").read_text()
+    code = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert code[0] == "ARG BASE=" + images.plan()["base"]["image"]
+    stages = [line.split()[1] for line in code if line.startswith("FROM ")]
+    assert set(stages) == {"${BASE}"}
+    for foreign in ("RUN --mount", "--chmod", "amd64-", "x86_64-linux", "<<"):
+        assert foreign not in "\n".join(code), "classic builders and other machines need to build"
+
+
+def test_a_lab_needs_one_map_server_and_real_pis_need_no_virtual_ones(paper):
+    names = images.names(paper)
+    assert "mapserver" in names and "geoserver" not in names and "pi" in names
+    assert set(images.names(paper, where="pi")).isdisjoint({"pi", "registry"})
+    real = settings.make({"kind": "pi", "ssh_key": "k", "map_server": "geoserver", "machines": [
+        {"name": f"pi{i}", "address": f"172.30.16.1{i}"} for i in (1, 2, 3)]})
+    assert "pi" not in images.names(real) and "mapserver" not in images.names(real)
+
+
+def test_an_unknown_image_is_answered_with_those_that_there_are(paper):
+    with pytest.raises(images.ImageError, match="no image tomcat; there are pi, registry"):
+        images.build(paper, ["haproxy", "tomcat"])
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_the_assembled_base_says_its_architecture_itself(architecture, tmp_path, monkeypatch):
+    """The engine's import would ignore it, so the archive must carry it."""
+    sent = {}
+
+    class Engine:
+        images = property(lambda self: self)
+
+        def load(self, file):
+            sent["archive"] = file.read()
+
+    monkeypatch.setattr(images.engine, "client", lambda timeout=0: Engine())
+    layer = tmp_path / "layer.tar"
+    with tarfile.open(layer, "w") as tar:
+        tar.addfile(tarfile.TarInfo("etc"))
+    images._load(layer, architecture, "gislab/base:test")
+    with tarfile.open(fileobj=io.BytesIO(sent["archive"])) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))[0]
+        config = tar.extractfile(manifest["Config"]).read()
+        data = tar.extractfile(manifest["Layers"][0]).read()
+    facts = json.loads(config)
+    assert manifest["RepoTags"] == ["gislab/base:test"] and data == layer.read_bytes()
+    assert (facts["architecture"], facts["os"]) == (architecture, "linux")
+    assert facts["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(data).hexdigest()]
+    assert manifest["Config"] == hashlib.sha256(config).hexdigest() + ".json"
+
+
+@pytest.mark.live
+def test_a_broken_dockerfile_is_told_with_its_last_lines_and_its_log(paper, folder, the_engine):
+    (folder / "haproxy" / "Dockerfile").write_text(
+        "ARG BASE=debian:trixie-slim\nFROM ${BASE}\nRUN echo the shelf is empty && exit 7\n")
+    with pytest.raises(images.ImageError, match="(?s)gislab/haproxy:.* was not built") as caught:
+        images.build(paper, ["haproxy"], say=lambda text: None)
+    log = settings.root() / "logs" / f"build-haproxy-{engine.native()}.log"
+    assert str(log) in str(caught.value) and "the shelf is empty" in log.read_text()
+    assert "the shelf is empty" in str(caught.value)
+
+
+@pytest.mark.live
+def test_an_image_that_is_built_is_not_built_again(image, the_engine):
+    """`image` builds what is missing."""
+    standing = settings.make({})
+    image("consul")
+    again = images.build(standing, ["consul"], say=lambda text: None)
+    assert again.cached.tolist() == [True]
+    table = images.table(standing)
+    row = table[(table.image == "consul") & (table.tag == again.tag[0])].iloc[0]
+    assert row["size MB"] > 10 and row.seconds > 0 and "Consul" in row.proof
+
+
+@pytest.mark.arm
+def test_keepalived_haproxy_and_consul_are_built_for_arm_and_run(the_engine, request):
+    """`uname -m` says aarch64, and each program prints its version."""
+    standing = settings.make({"map_server": "mapserver"})
+    try:
+        engine.emulate("arm64")
+    except engine.EngineError as error:
+        if request.config.getoption("--need-live"):
+            raise
+        pytest.skip(str(error))
+    names = ["keepalived", "haproxy", "consul"]
+    table = images.build(standing, names, platform="linux/arm64").set_index("image")
+    for name, says in zip(names, ("Keepalived v", "HAProxy version", "Consul v"), strict=True):
+        row = table.loc[name]
+        assert row.platform == "linux/arm64"
+        assert row.proof.startswith("aarch64: ") and says in row.proof
+        assert the_engine.images.get(row.tag).attrs["Architecture"] == "arm64"
+        machine = Local().run(["docker", "run", "--rm", "--network", "none", "--entrypoint",
+                               "uname", row.tag, "-m"], timeout=60)
+        assert machine.out.strip() == "aarch64"

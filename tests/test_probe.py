@@ -1,0 +1,278 @@
+"""Probes against real sockets on loopback: an HTTP server, one that speaks PostgreSQL's protocol,
+one that never answers, and a port where nobody listens.
+"""
+
+import asyncio
+import http.server
+import io
+import socket
+import struct
+import threading
+import time
+
+import psycopg
+import pytest
+from matplotlib.figure import Figure
+
+from gislab import probe, question
+
+
+def png(width=question.WIDTH, height=question.HEIGHT) -> bytes:
+    buffer = io.BytesIO()
+    Figure(figsize=(width / 100, height / 100)).savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+PNG = png()
+
+
+class Http(http.server.ThreadingHTTPServer):
+    """A map server that does what `behave` says: a body, a status, or a number of seconds."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behave, self.clients = PNG, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.clients.append(self.client_address)
+        behave = self.server.behave
+        if isinstance(behave, float):
+            time.sleep(behave)
+            return
+        status = behave if isinstance(behave, int) else 200
+        self.send_response(status)
+        self.end_headers()
+        if isinstance(behave, bytes):
+            self.wfile.write(behave)
+
+    def log_message(self, *_):
+        pass
+
+
+class Postgres(threading.Thread):
+    """A server of PostgreSQL's protocol (chapter 54) that answers each statement with one row.
+
+    behave: "row", "silent" (never answers), "break" (hangs up), or an SQLSTATE.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.behave, self.connections, self.statements = "row", 0, 0
+        port = self.listener.getsockname()[1]
+        self.dsn = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
+        self.start()
+
+    def run(self):
+        while True:
+            client = self.listener.accept()[0]
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        stream = client.makefile("rwb")
+        stream.read(struct.unpack(">I", stream.read(4))[0] - 4)
+        ready = _message(b"Z", b"I")
+        stream.write(_message(b"R", struct.pack(">I", 0)) + ready)
+        stream.flush()
+        while kind := stream.read(1):
+            stream.read(struct.unpack(">I", stream.read(4))[0] - 4)
+            if kind not in b"QS":  # the rest of an extended query waits for its Sync
+                continue
+            self.statements += 1
+            if self.behave == "silent":
+                continue
+            if self.behave == "break":
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            extended = _message(b"1") + _message(b"2") if kind == b"S" else b""
+            if self.behave == "row":
+                name = b"id\0" + struct.pack(">IHIhIH", 0, 0, 23, 4, 0xFFFFFFFF, 0)
+                stream.write(extended + _message(b"T", struct.pack(">H", 1) + name)
+                             + _message(b"D", struct.pack(">HI", 1, 1) + b"1")
+                             + _message(b"C", b"SELECT 1\0"))
+            else:
+                code = self.behave.encode()
+                stream.write(_message(b"E", b"SERROR\0C" + code + b"\0Mplanted\0\0"))
+            stream.write(ready)
+            stream.flush()
+
+
+def _message(kind: bytes, body: bytes = b"") -> bytes:
+    return kind + struct.pack(">I", len(body) + 4) + body
+
+
+@pytest.fixture
+def web():
+    server = Http()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def database():
+    return Postgres()
+
+
+def refused() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def maps(url, timeout=0.5):
+    return question.Maps(url, timeout=timeout, judge=question.judge_png)
+
+
+def ask(one, *numbers):
+    """Ask the question in order; return (outcome, detail) for each."""
+    async def all_of():
+        found = []
+        for number in numbers or (0,):
+            try:
+                found.append(("ok", await one.ask(number)))
+            except question.Failed as error:
+                found.append(("failed", str(error)))
+            except question.Unknown as error:
+                found.append(("unknown", str(error)))
+        await one.close()
+        return found
+    return asyncio.run(all_of())
+
+
+def test_a_whole_png_is_ok(web):
+    assert ask(maps(web.url)) == [("ok", "")]
+
+
+@pytest.mark.parametrize("behave, said", [
+    (PNG[:-20], "cut"), (PNG[:200] + b"X" + PNG[201:], "damaged"), (png(32, 32), "another size"),
+    (b"<ServiceExceptionReport/>", "not a PNG"), (503, "HTTP 503"), (b"", "not a PNG")])
+def test_what_is_not_the_map_asked_for_failed(web, behave, said):
+    web.behave = behave
+    [(outcome, detail)] = ask(maps(web.url))
+    assert outcome == "failed" and said in detail
+
+
+def test_a_refused_connection_failed_and_a_missing_answer_is_unknown(web):
+    assert ask(maps(f"http://127.0.0.1:{refused()}"))[0][0] == "failed"
+    web.behave = 1.0
+    assert ask(maps(web.url, timeout=0.2)) == [("unknown", "no answer in time")]
+
+
+def test_every_map_is_asked_for_over_a_connection_of_its_own(web):
+    ask(maps(web.url), 0, 1, 2)
+    assert len({port for _, port in web.clients}) == 3
+
+
+def test_a_feature_is_ok_only_if_it_is_there(web):
+    def features():
+        return question.Maps(web.url, timeout=1, judge=question.judge_features)
+    for body, outcome in ((b'{"features": [{}]}', "ok"), (b'{"features": []}', "failed"),
+                          (b"<xml/>", "failed"), (b"[]", "failed")):
+        web.behave = body
+        assert ask(features())[0][0] == outcome
+
+
+def sql(database, timeout=0.5, **how):
+    statement = "select %s" if "first" in how else "select 1"
+    return question.Sql(database.dsn, statement, timeout=timeout, **how)
+
+
+def test_a_connection_is_kept_for_the_next_statement(database):
+    assert [o for o, _ in ask(sql(database), 0, 1, 2)] == ["ok"] * 3
+    assert database.connections == 1
+
+
+def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):
+    database.behave = "silent"
+    begin = time.monotonic()
+    assert ask(sql(database, timeout=0.3, first=7)) == [("unknown", "no answer in time")]
+    assert time.monotonic() - begin < 1.0
+
+
+def test_a_write_whose_connection_breaks_is_unknown(database):
+    database.behave = "break"
+    assert ask(sql(database, first=7))[0][0] == "unknown"
+
+
+@pytest.mark.parametrize("code, outcome", [
+    ("25006", "failed"),   # read-only: a replica refused it
+    ("57P03", "failed"),   # cannot connect now
+    ("57P01", "unknown"),  # shutdown: may come after the local commit
+    ("XX000", "unknown"),  # Pgpool's own words prove nothing
+    ("23505", "failed")])
+def test_only_an_error_that_comes_before_a_commit_is_a_failure(database, code, outcome):
+    database.behave = code
+    assert ask(sql(database, first=7))[0][0] == outcome
+
+
+def test_after_an_error_no_old_connection_is_used_again(database):
+    one = sql(database)
+
+    async def errs_then_works():
+        await one.ask(0)
+        database.behave = "25006"
+        with pytest.raises(question.Failed):
+            await one.ask(1)
+        database.behave = "row"
+        await one.ask(2)
+        await one.close()
+    asyncio.run(errs_then_works())
+    assert database.connections == 2
+
+
+def test_a_connection_that_was_closed_while_idle_is_not_mistaken_for_a_failure(database):
+    one = sql(database)
+
+    async def closed_meanwhile():
+        await one.ask(0)
+        idle = one._idle[0]
+        with socket.socket(fileno=socket.dup(idle.pgconn.socket)) as handle:
+            handle.shutdown(socket.SHUT_RD)
+        await one.ask(1)
+        await one.close()
+    asyncio.run(closed_meanwhile())
+    assert database.connections == 2
+
+
+def test_no_database_at_all_is_a_failure_since_nothing_was_sent():
+    dsn = f"host=127.0.0.1 port={refused()} user=u dbname=d"
+    [(outcome, detail)] = ask(question.Sql(dsn, "select 1", timeout=0.5, first=7))
+    assert outcome == "failed" and "no connection" in detail
+
+
+def test_a_late_answer_does_not_delay_the_next_question(web):
+    web.behave = 5.0
+    with probe.Probes({"maps": maps(web.url, timeout=1)}, rate=20, timeout=1) as probes:
+        probes.watch(1.2)
+        asked = len(web.clients)
+    assert asked >= 20  # a client that waits would have asked once
+    assert set(probes.samples()["outcome"]) == {"unknown"}
+    assert probes.samples()["took"].max() < 2
+
+
+def test_questions_keep_their_times_and_rows_their_numbers(web, database):
+    lanes = {"maps": maps(web.url), "sql_write": sql(database, first=10**18)}
+    with probe.Probes(lanes, rate=20, timeout=0.5) as probes:
+        probes.watch(1)
+    samples = probes.samples()
+    sent = samples[samples["probe"] == "maps"]["sent"]
+    assert 15 <= len(sent) <= 24 and sent.diff().dropna().median() == pytest.approx(0.05, abs=0.02)
+    rows = samples.dropna(subset=["row"])["row"].tolist()
+    assert sorted(rows) == list(range(10**18, 10**18 + len(rows)))
+    assert (samples["outcome"] == "ok").all()
+
+
+def test_a_mistake_in_a_statement_is_no_sample_but_stops_the_probes(database):
+    wrong = question.Sql(database.dsn, "select 1", timeout=0.5, first=7)  # no place for the row
+    with (probe.Probes({"sql_write": wrong}, rate=20, timeout=0.5) as probes,
+          pytest.raises(psycopg.ProgrammingError)):
+        probes.watch(5)
+    assert probes.samples().empty

@@ -1,0 +1,215 @@
+"""The stack: deployed once, changed only by a change, and its secrets are the lab's own."""
+
+import json
+import re
+
+import pytest
+from recorded import node_ls
+
+from gislab import nodes, settings, stack, wait
+from gislab.shell import Result
+
+INSPECT = ("docker", "service", "inspect", "gis_consul")
+SECRETS = ("docker", "secret", "ls")
+SERVICES = ("docker", "stack", "services")
+PS = ("docker", "stack", "ps")
+NO_SERVICE = Result((), 1, "", "Error: no such service: gis_consul")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(stack.registry, "trust", lambda _, node: None)
+
+
+@pytest.fixture
+def swarm(pis):
+    """A new Swarm: no secret, no service."""
+    pis.answer("docker", "node", "ls", out=node_ls("pi1", "pi2", "pi3"))
+    pis.answer(*SECRETS)
+    pis.answer(*INSPECT, out=NO_SERVICE)
+    for words in (("docker", "secret", "create"), ("sh", "-c"), ("env",)):
+        pis.answer(*words)
+    return pis
+
+
+def settle(pis) -> None:
+    """Have the Swarm hold from now on what it was given."""
+    deployed, = [re.search(r"DEPLOYED=(\w+)", c)[1] for _, c in pis.sent("env")]
+    pis.answer(*INSPECT, out=deployed + "\n")
+    pis.answer(*SECRETS, out="\n".join(
+        f"{c.split()[5]} {c.split()[4]}" for _, c in pis.sent("docker", "secret", "create")))
+    pis.forget()
+
+
+def deploy(lab, **how):
+    return stack.deploy(lab, say=lambda text: None, **how)
+
+
+def replicas(**services: str) -> str:
+    return "\n".join(json.dumps({"Name": f"gis_{name}", "Replicas": count, "Mode": "replicated"})
+                     for name, count in services.items())
+
+
+def test_a_new_swarm_gets_every_secret_by_its_input_and_never_by_its_words(paper, swarm):
+    assert deploy(paper) is True
+    boss = swarm[0]
+    made = [(c[-2], i) for c, i in zip(boss.commands, boss.inputs, strict=True)
+            if c[:3] == ("docker", "secret", "create")]
+    assert made == [(name, paper.secret(name)) for name in settings.SECRETS]
+    everything = " ".join(" ".join(c) for pi in swarm for c in pi.commands)
+    assert not [name for name in settings.SECRETS if paper.secret(name) in everything]
+
+
+def test_the_stack_is_deployed_from_one_manager_with_its_files_beside_it(paper, swarm):
+    deploy(paper)
+    (name, command), = swarm.sent("env")
+    assert name == "pi1" and command.endswith("--prune --resolve-image never gis")
+    assert "docker stack deploy --compose-file gis.yml --with-registry-auth" in command
+    assert f"VIP={paper.vip}" in command and "MAP_SERVER=mapserver" in command
+    assert swarm[1].commands == swarm[2].commands == []
+
+
+def test_a_second_deploy_changes_nothing_and_says_so(paper, swarm):
+    deploy(paper)
+    settle(swarm)
+    told = []
+    assert stack.deploy(paper, say=told.append) is False
+    assert told == ["stack gis: unchanged"]
+    changing = [c for _, c in swarm.sent() if " ls" not in c and " inspect " not in c]
+    assert changing == []
+
+
+def test_a_changed_setting_is_deployed(paper, swarm):
+    deploy(paper)
+    settle(swarm)
+    assert deploy(settings.make({"map_server": "mapserver", "ports": {"stats": 9404}})) is True
+
+
+def test_a_changed_file_of_the_stack_is_deployed_under_a_new_name(paper, swarm, tmp_path,
+                                                                  monkeypatch):
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    for path in stack.FOLDER.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(stack, "FOLDER", folder)
+    (folder / "extra.cfg").write_text("1")
+    deploy(paper)
+    before = re.search(r"HASH_EXTRA_CFG=(\w+)", swarm.sent("env")[0][1])[1]
+    settle(swarm)
+    (folder / "extra.cfg").write_text("2")
+    assert deploy(paper) is True
+    assert re.search(r"HASH_EXTRA_CFG=(\w+)", swarm.sent("env")[0][1])[1] != before
+
+
+def test_a_secret_of_another_lab_is_refused_before_anything_is_deployed(paper, swarm):
+    swarm.answer(*SECRETS, out="gis_password gislab.digest=0123456789ab")
+    with pytest.raises(stack.StackError, match="secret gis_password is not the one in .*Run "
+                       "gislab down, then gislab up"):
+        deploy(paper)
+    assert swarm.sent("env") == []
+
+
+def test_everything_that_the_stack_file_asks_for_is_given(paper, swarm):
+    deploy(paper)
+    given = set(re.findall(r"(\w+)=", swarm.sent("env")[0][1]))
+    asked = set(re.findall(r"\$\{([A-Z_]+)(?!:-|[A-Z_])", (stack.FOLDER / stack.FILE).read_text()))
+    assert asked and asked <= given
+
+
+def test_each_secret_of_the_stack_file_is_one_that_the_lab_makes():
+    text = (stack.FOLDER / stack.FILE).read_text()
+    named = re.findall(r"^  (\w+): \{external: true\}", text, re.MULTILINE)
+    assert sorted(named) == sorted(settings.SECRETS)
+
+
+def test_nothing_in_the_stack_is_privileged_or_reaches_the_engine():
+    text = re.sub(r"#.*", "", (stack.FOLDER / stack.FILE).read_text())
+    assert "privileged" not in text and "docker.sock" not in text
+
+
+def test_waiting_names_the_services_that_are_not_whole(paper, swarm):
+    swarm.answer(*SERVICES, out=replicas(consul="3/3", mapserver="1/3 (max 2 per node)",
+                                         pgpool="2/3"))
+    with pytest.raises(TimeoutError, match=r"all tasks running: .*\(mapserver 1/3, pgpool 2/3\)"):
+        stack.wait(paper, timeout=0)
+
+
+def test_waiting_ends_when_all_tasks_run(paper, swarm):
+    swarm.answer(*SERVICES, out=replicas(consul="3/3", mapserver="3/3 (max 2 per node)"))
+    swarm.answer("docker", "service", "inspect", "gis_consul", "gis_mapserver",
+                 out="gis_consul=\ngis_mapserver=completed")
+    stack.wait(paper, timeout=0)
+
+
+def test_a_swarm_without_the_stack_is_told_as_such(paper, swarm):
+    swarm.answer(*SERVICES)
+    with pytest.raises(TimeoutError, match="no service is deployed"):
+        stack.wait(paper, timeout=0)
+
+
+def test_tasks_are_told_by_service_pi_state_and_error(paper, swarm):
+    rows = [("gis_pgpool.x1", "pi2", "Running 3 minutes ago", ""),
+            ("gis_mapserver.1", "pi1", "Rejected 5 seconds ago", '"No such image"')]
+    swarm.answer(*PS, out="\n".join(json.dumps(
+        {"Name": n, "Node": p, "CurrentState": s, "Error": e}) for n, p, s, e in rows))
+    table = stack.tasks(paper)
+    assert table[["service", "node", "state", "since", "error"]].values.tolist() == [
+        ["mapserver", "pi1", "Rejected", "5 seconds ago", "No such image"],
+        ["pgpool", "pi2", "Running", "3 minutes ago", ""]]
+
+
+def test_containers_are_asked_of_every_pi_and_a_dark_one_is_left_out(paper, swarm):
+    swarm.answer("docker", "ps", out="a1\nb2\n")
+    swarm[1].answers["docker", "ps"] = Result((), 255, "", "No route to host")
+    assert [(node.name, c) for node, c in stack.containers(paper, "haproxy")] == [
+        ("pi1", "a1"), ("pi1", "b2"), ("pi3", "a1"), ("pi3", "b2")]
+
+
+def test_a_service_that_cannot_be_scaled_is_told_with_those_that_there_are(paper, swarm):
+    swarm.answer("docker", "service", "scale", out=Result(
+        (), 1, "", "gis_tomcat: Error: No such service: gis_tomcat"))
+    swarm.answer(*SERVICES, out=replicas(consul="3/3", mapserver="3/3"))
+    with pytest.raises(stack.StackError, match=r"tomcat cannot be scaled to 2: .*No such service"
+                                               r".*\(services: consul, mapserver\)"):
+        stack.scale(paper, "tomcat", 2)
+
+
+def test_the_manager_is_the_first_pi_that_answers_as_one(paper, swarm):
+    swarm[0].answers["docker", "node", "ls"] = Result((), 255, "", "No route to host")
+    assert nodes.manager(paper).name == "pi2"
+
+
+@pytest.mark.live
+def test_services_run_where_they_belong(whole):
+    """Database members are pinned; the rest runs once on every Pi."""
+    tasks = stack.tasks(whole)
+    tasks = tasks[tasks.state == "Running"]
+    names = {m.name for m in whole.machines}
+    for service in ("consul", "pgpool", "haproxy", "keepalived"):
+        assert set(tasks[tasks.service == service].node) == names, service
+    for number in (1, 2, 3):
+        assert tasks[tasks.service == f"postgis{number}"].node.tolist() == [f"pi{number}"]
+
+
+@pytest.mark.live
+def test_map_servers_are_scaled_up_and_down_again(whole):
+    stack.scale(whole, "mapserver", 4)
+    assert len(stack.containers(whole, "mapserver")) == 4
+    stack.scale(whole, "mapserver", 3)
+    assert len(stack.containers(whole, "mapserver")) == 3
+
+
+@pytest.mark.live
+def test_no_secret_is_to_be_read_in_what_the_swarm_shows(whole):
+    """Secrets reach containers as files; neither services nor containers name them."""
+    secrets = [whole.secret(name) for name in settings.SECRETS]
+
+    def shown(node: nodes.Node) -> str:
+        ids = node.docker("ps", "-aq").split()
+        return node.docker("inspect", *ids)
+    boss = nodes.manager(whole)
+    text = boss.docker("service", "inspect", *boss.docker("service", "ls", "-q").split())
+    text += "".join(nodes.each(whole, shown))
+    assert not [name for name, value in zip(settings.SECRETS, secrets, strict=True)
+                if value in text]

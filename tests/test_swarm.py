@@ -1,0 +1,141 @@
+"""The Swarm: one leads, the others join, and what is done already is not done again."""
+
+import pytest
+from recorded import node_ls
+
+from gislab import swarm, wait
+from gislab.shell import Result
+
+INFO = ("docker", "info", "--format", "{{.Swarm.LocalNodeState}}")
+LS = ("docker", "node", "ls")
+LABEL = ("docker", "node", "inspect")
+NO_MANAGER = Result((), 1, "", "Error response from daemon: This node is not a swarm manager.")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Ask again at once, and give up soon."""
+    monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def fresh(pis):
+    pis.answer(*INFO, out="inactive")
+    pis.answer(*LS, out=NO_MANAGER)
+    pis.answer("docker", "swarm", "init")
+    pis.answer("docker", "swarm", "join")
+    return pis
+
+
+@pytest.fixture
+def standing(pis):
+    pis.answer(*INFO, out="active")
+    pis.answer(*LS, out=node_ls("pi1", "pi2", "pi3"))
+    pis.answer(*LABEL, out="")
+    pis.answer("docker", "node", "update")
+    pis.answer("docker", "swarm", "join-token", out="SWMTKN-1-secret")
+    return pis
+
+
+def test_the_first_pi_leads_a_new_swarm_from_its_own_address(paper, fresh):
+    swarm.init(paper, say=lambda text: None)
+    (name, command), = fresh.sent("docker", "swarm")
+    assert name == "pi1" and "init --advertise-addr 172.30.16.11 " in command
+
+
+def test_a_swarm_that_stands_on_any_pi_is_not_made_again(paper, fresh):
+    fresh[2].answers[INFO] = "active"
+    told = []
+    swarm.init(paper, say=told.append)
+    assert fresh.sent("docker", "swarm") == [] and told == ["swarm: stands already"]
+
+
+def test_the_others_join_the_leader_as_managers(paper, standing):
+    for pi in standing[1:]:
+        pi.answers[INFO] = "inactive"
+        pi.answers["docker", "swarm", "join"] = ""
+    told = []
+    swarm.join(paper, say=told.append)
+    joins = standing.sent("docker", "swarm", "join")
+    assert [name for name, _ in joins] == ["pi2", "pi3"]
+    assert joins[0][1].endswith("--advertise-addr 172.30.16.12 --token SWMTKN-1-secret "
+                                "172.30.16.11:2377")
+    assert standing.sent("docker", "swarm", "join-token", "-q", "manager")
+    assert told == ["pi2: joined as manager", "pi3: joined as manager"]
+    assert "secret" not in " ".join(told)
+
+
+def test_a_second_join_sends_nothing_that_changes(paper, standing):
+    swarm.join(paper, say=lambda text: pytest.fail(text))
+    assert standing.sent("docker", "swarm") == []
+
+
+def test_a_pi_that_still_looks_for_its_swarm_is_waited_for(paper, standing):
+    standing[1].answers[INFO] = "pending"
+    told = []
+
+    def say(text):
+        told.append(text)
+        standing[1].answers[INFO] = "active"
+    swarm.join(paper, say=say)
+    assert told == ["waiting for pi2 to be back in its Swarm: it looks for the other managers"]
+    assert standing.sent("docker", "swarm") == []
+
+
+def test_after_a_power_cut_of_all_an_election_is_waited_for(paper, standing):
+    leaderless = Result((), 1, "", "Error response from daemon: rpc error: code = Unknown desc = "
+                        "The swarm does not have a leader.")
+    listed = standing[0].answers[LS]
+    standing.answer(*LS, out=leaderless)
+    told = []
+
+    def say(text):
+        told.append(text)
+        standing.answer(*LS, out=listed)
+    swarm.join(paper, say=say)
+    assert told[0].startswith("waiting for a Swarm with a leader: no Pi answers as a manager")
+
+
+@pytest.mark.parametrize("state", ["error", "locked"])
+def test_a_pi_that_lost_its_swarm_is_named_with_the_remedy(paper, standing, state):
+    standing[2].answers[INFO] = state
+    with pytest.raises(swarm.SwarmError, match=f"pi3: its Swarm state is {state}; on that Pi: "
+                       "docker swarm leave --force, then gislab up"):
+        swarm.join(paper, say=lambda text: None)
+
+
+def test_a_pi_that_does_not_answer_is_named(paper, fresh):
+    fresh[1].answers[INFO] = Result((), 1, "", "Cannot connect to the Docker daemon")
+    with pytest.raises(swarm.SwarmError, match="(?s)pi2 does not answer.*run: gislab up"):
+        swarm.init(paper, say=lambda text: None)
+
+
+def test_each_pi_is_labelled_for_its_database_member_once(paper, standing):
+    swarm.label(paper, say=lambda text: None)
+    assert [c for _, c in standing.sent("docker", "node", "update")] == [
+        f"docker node update --label-add gislab.postgis={i} pi{i}" for i in (1, 2, 3)]
+    standing.forget()
+    for i in (1, 2, 3):
+        standing.answer(*LABEL, f"pi{i}", out=str(i))
+    swarm.label(paper, say=lambda text: pytest.fail(text))
+    assert standing.sent("docker", "node", "update") == []
+
+
+def test_the_status_has_a_row_for_every_pi_of_the_lab(paper, standing):
+    standing.answer(*LS, out=node_ls("pi1", "pi2", down=["pi2"]))
+    table = swarm.status(paper).set_index("node")
+    assert table.state.to_dict() == {"pi1": "Ready", "pi2": "Down", "pi3": "not in the Swarm"}
+    assert table.manager.to_dict() == {"pi1": "Leader", "pi2": "Unreachable", "pi3": "-"}
+
+
+def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", down=["pi3"]))
+    with pytest.raises(TimeoutError, match=r"swarm ready: .*only 2 of 3 managers Ready"):
+        swarm.ready(paper, timeout=0)
+
+
+@pytest.mark.live
+def test_every_pi_of_the_lab_is_a_manager(whole):
+    table = swarm.status(whole)
+    assert table.state.tolist() == ["Ready"] * 3
+    assert sorted(table.manager) == ["Leader", "Reachable", "Reachable"]

@@ -1,0 +1,58 @@
+"""Waiting ends with the answer, with the reason, or at once."""
+
+import time
+
+import pytest
+
+from gislab.wait import NotYet, WaitTimeout, until
+
+
+def answers(*replies):
+    """A question that gives these replies, one at each call; exceptions are raised."""
+    left = list(replies)
+
+    def ask():
+        reply = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+    return ask
+
+
+def test_the_first_answer_is_returned_even_if_it_is_false():
+    assert until(answers(NotYet("1"), NotYet("2"), 0), what="x", timeout=5, every=0.001) == 0
+
+
+def test_a_question_is_asked_at_least_once_and_not_waited_for_in_vain():
+    assert until(lambda: "here", what="x", timeout=0) == "here"
+    start = time.monotonic()
+    with pytest.raises(WaitTimeout):
+        until(answers(NotYet("no")), what="x", timeout=0.2, every=10)
+    assert time.monotonic() - start < 0.2
+
+
+def test_what_did_not_come_is_told_with_its_time_and_its_last_reason():
+    ask = answers(NotYet("none Ready"), NotYet("only 1 of 3 nodes Ready"))
+    with pytest.raises(TimeoutError, match=r"^swarm ready: not there after 0.05 s "
+                                           r"\(only 1 of 3 nodes Ready\)$"):
+        until(ask, what="swarm ready", timeout=0.05, every=0.01)
+
+
+def test_any_other_error_passes_at_once():
+    start = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        until(answers(ZeroDivisionError()), what="x", timeout=60, every=60)
+    assert time.monotonic() - start < 1
+
+
+def test_each_new_reason_is_told_once():
+    told = []
+    until(answers(NotYet("a"), NotYet("a"), NotYet("b"), 1), what="the lab", timeout=5,
+          every=0.001, progress=told.append)
+    assert told == ["waiting for the lab: a", "waiting for the lab: b"]
+
+
+def test_the_wait_is_counted_by_a_clock_that_nobody_sets(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 0)
+    with pytest.raises(WaitTimeout):
+        until(answers(NotYet("no")), what="x", timeout=0.02, every=0.005)
