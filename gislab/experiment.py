@@ -29,8 +29,8 @@ create table if not exists lab.writes (
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
             after: float = 5, recovery: float = 60, rate: float = 10, timeout: float = 2,
-            lanes: tuple[str, ...] = probe.LANES, folder: str | Path | None = None,
-            say=print) -> Run:
+            lanes: tuple[str, ...] = probe.LANES, layer: str = "alive",
+            folder: str | Path | None = None, say=print) -> Run:
     """Ask the VIP steadily while `fault` comes and goes, and keep what happened.
 
     Parameters
@@ -40,7 +40,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
         it lasts; and of calm after it was undone.
     recovery : float, seconds; how long to wait for every lane to succeed again before the
         fault is undone. If that does not come, the run says so: it is a result.
-    rate, timeout, lanes : see probe.vip.
+    rate, timeout, lanes, layer : see probe.vip.
     folder : where the run is kept; a new one under runs/ by default.
 
     Returns the Run, with the numbered rows that the primary held at the end.
@@ -49,10 +49,11 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     fault = faults.named(lab, fault) if isinstance(fault, str) else fault
     target = fault.aim()  # may move the primary; before the probes start
     settings = run.about(lab, fault=fault.name, title=fault.title, colour=fault.colour,
-                         target=target.what, rate=rate, timeout=timeout)
+                         target=target.what, rate=rate, timeout=timeout, layer=layer)
     first = _first_row(lab)
     events: list[tuple] = []
-    with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first) as probes:
+    with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first,
+                   layer=layer) as probes:
         def note(kind: str, what: str = "") -> None:
             events.append((probes.now(), kind, what, fault.name))
 

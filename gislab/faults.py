@@ -20,6 +20,7 @@ from .wait import NotYet, until
 # Okabe and Ito's colours, told apart by colour-blind readers ("Color Universal Design", 2008)
 GREEN, SKY, BLUE = "#009E73", "#56B4E9", "#0072B2"
 ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
+BROWN = "#7A5230"  # not theirs, but as dark as none of them
 
 
 class FaultError(RuntimeError):
@@ -120,8 +121,14 @@ def unplugged(lab: Lab) -> Fault:
                  lambda lab, target: nodes.unplug(lab, target.node), _plugged)
 
 
+def switchover(lab: Lab) -> Fault:
+    """Hand the primary's role to a replica, as planned work does; nothing dies."""
+    return Fault(lab, "switchover", "planned switchover of the primary", BROWN, ("sql",),
+                 _primary, lambda lab, target: _hand_over(lab), _whole)
+
+
 ALL = {make.__name__: make for make in (
-    map_server_killed, haproxy_killed, keepalived_killed, primary_killed,
+    switchover, map_server_killed, haproxy_killed, keepalived_killed, primary_killed,
     primary_container_killed, power_cut, unplugged)}
 
 
@@ -148,7 +155,7 @@ def _of_holder(service: str) -> Callable[[Lab], Target]:
 
 
 def _primary(lab: Lab) -> Target:
-    member = postgis.primary(lab)
+    member = until(lambda: postgis.primary(lab), what="a primary to strike", timeout=30)
     for node, container in stack.containers(lab, member):
         return Target(node.name, container, f"{member} on {node.name}")
     raise FaultError(f"{member} is primary, but no Pi that answers runs it; see: gislab status")
@@ -158,26 +165,14 @@ def _holder_with_primary(lab: Lab) -> Target:
     """Have the primary on the holder's Pi, by a planned switchover, if it is elsewhere."""
     holder, primary = _holder(lab), _primary(lab)
     if primary.node != holder:
-        former = postgis.primary(lab)
-        member, container = _member_on(lab, holder)
-        # patronictl answers before the new primary takes writes
-        nodes.get(lab, holder).docker(
-            "exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
-            "--leader", former, "--candidate", member, "--force", timeout=90)
+        members = postgis.members(lab).set_index("node")["member"]
+        postgis.switchover(lab, members[holder], say=lambda text: None)
         cluster.ready(lab, say=None, timeout=120)
         holder, primary = _holder(lab), _primary(lab)
     if primary.node != holder:
         raise FaultError(f"the VIP is on {holder}, the primary on {primary.node}, and a "
                          "switchover did not bring them together; see: gislab status")
-    return Target(holder, "", f"{holder} with the VIP and {postgis.primary(lab)}")
-
-
-def _member_on(lab: Lab, node_name: str) -> tuple[str, str]:
-    for i in range(1, len(lab.machines) + 1):
-        for node, container in stack.containers(lab, f"postgis{i}"):
-            if node.name == node_name:
-                return f"postgis{i}", container
-    raise FaultError(f"{node_name} runs no member of the database; see: gislab status")
+    return Target(holder, "", f"{holder} with the VIP and {primary.what.split()[0]}")
 
 
 def _holder(lab: Lab) -> str:
@@ -192,6 +187,10 @@ def _container(lab: Lab, service: str, node_name: str) -> str:
         if node.name == node_name:
             return container
     raise FaultError(f"{node_name} runs no {service}; see: gislab status")
+
+
+def _hand_over(lab: Lab) -> None:
+    postgis.switchover(lab, say=lambda text: None)
 
 
 def _kill(lab: Lab, target: Target) -> None:

@@ -45,7 +45,9 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
     root = f"workspaces/{space}"
     workspace = _xml("workspace", id=f"{space}-ws", name=space)
     made = {
-        "global.xml": _global(catalog, lab),
+        # for the option PROXY_BASE_URL. There is no global.xml: what it must hold differs from
+        # release to release, and what GeoServer makes by itself is right
+        "proxy-base-url": f"{lab.maps_url}/geoserver\n",
         "wms.xml": _service("wms", "WMS", catalog),
         "wfs.xml": _service("wfs", "WFS", catalog, serviceLevel="BASIC"),  # nothing is written
         "gwc-gs.xml": HEAD + "<GeoServerGWCConfig><version>1.1.0</version>"
@@ -131,22 +133,6 @@ def _label(rule: Rule) -> str:
 def _css(name: str, value: object) -> str:
     text = f"{value:g}" if isinstance(value, float | int) else value
     return f'<CssParameter name="{name}">{text}</CssParameter>'
-
-
-def _global(catalog: Catalog, lab: Lab) -> str:
-    contact = ("<contact><contactOrganization>" + escape(catalog.title)
-               + "</contactOrganization></contact>")
-    return _xml(
-        "global",
-        _settings=f"<settings><id>settings</id>{contact}<charset>UTF-8</charset>"
-                  f"<numDecimals>7</numDecimals><onlineResource>{escape(lab.maps_url)}"
-                  f"</onlineResource><proxyBaseUrl>{escape(lab.maps_url)}/geoserver"
-                  "</proxyBaseUrl><verbose>false</verbose>"
-                  "<verboseExceptions>false</verboseExceptions></settings>",
-        featureTypeCacheSize=0, globalServices="true", xmlPostRequestLogBufferSize=1024,
-        # a layer whose table is not there (yet) must not take the others with it
-        resourceErrorHandling="SKIP_MISCONFIGURED_LAYERS",
-        webUIMode="DO_NOT_REDIRECT")
 
 
 def _service(tag: str, name: str, catalog: Catalog, **more: object) -> str:

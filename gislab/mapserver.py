@@ -122,7 +122,7 @@ def _class(rule: Rule, kind: str) -> str:
             "  LABEL", f'    TEXT "[{rule.label}]"', '    FONT "sans"', "    TYPE TRUETYPE",
             f"    SIZE {rule.label_size * 0.75:g}",  # points here, pixels in the catalog
             f'    COLOR "{rule.label_colour}"', '    OUTLINECOLOR "#ffffff"',
-            "    OUTLINEWIDTH 2", "    POSITION AUTO", "    PARTIALS FALSE",
+            "    OUTLINEWIDTH 2", "    POSITION UC", "    PARTIALS FALSE",
             f"    OFFSET 0 {rule.size / 2 + 1:g}", "  END"]
     return "".join(f"    {line}\n" for line in [*lines, "END"])
 

@@ -6,6 +6,8 @@ Members talk on the Swarm's own network only, so they are asked inside their con
 from __future__ import annotations
 
 import json
+import time
+from contextlib import ExitStack
 
 import geopandas
 import pandas as pd
@@ -16,7 +18,7 @@ from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
 
-__all__ = ["connect", "content_hash", "each", "lag", "members", "primary", "switchover", "url",
+__all__ = ["arrival", "connect", "content_hash", "each", "lag", "members", "primary", "switchover", "url",
            "verify"]
 
 # Bash speaks HTTP well enough: a Python or a curl each second would cost a Pi more.
@@ -44,7 +46,9 @@ def members(lab: Lab) -> pd.DataFrame:
         rows = [(m["name"], _pi(lab, m["name"]), m["role"], m["state"],
                  m.get("lag", 0 if m["role"] == "leader" else None), m.get("timeline"))
                 for m in listed]
-        return pd.DataFrame(sorted(rows), columns=_COLUMNS)
+        table = pd.DataFrame(sorted(rows), columns=_COLUMNS)
+        table["lag"] = pd.to_numeric(table["lag"], errors="coerce").astype("Int64")
+        return table
     raise NotYet("no member of the database answers; see: gislab status")
 
 
@@ -82,6 +86,8 @@ def lag(lab: Lab) -> pd.DataFrame:
 def each(lab: Lab, statement: str) -> pd.DataFrame:
     """Ask every member the same, on itself: member, node, answer (text; an error is one too)."""
     found = _containers(lab)
+    if not found:
+        raise NotYet("no member of the database answers; see: gislab status")
 
     def ask(member: str) -> tuple[str, str, str]:
         node, container = found[member]
@@ -89,6 +95,38 @@ def each(lab: Lab, statement: str) -> pd.DataFrame:
                          "-v", "ON_ERROR_STOP=1"], input=statement, check=False)
         return member, node.name, (done.out if done.code == 0 else done.err).strip()
     return pd.DataFrame(nodes.each(lab, ask, sorted(found)), columns=["member", "node", "answer"])
+
+
+def arrival(lab: Lab, rows: int = 20) -> pd.DataFrame:
+    """Write rows one by one and watch each replica until a reader there sees it.
+
+    Columns: row; acknowledged, the milliseconds until the primary said so; and for each replica,
+    by its name, the milliseconds until the row was seen there, counted from the same start.
+    """
+    with ExitStack() as opened:
+        writer = opened.enter_context(
+            connect(lab, "gis", port=lab.ports.primary, autocommit=True))
+        writer.execute("create table if not exists lab.arrivals "
+                       "(id bigint generated always as identity primary key)")
+        readers = _readers(lab, opened)
+        found = []
+        for row in range(1, rows + 1):
+            start = time.perf_counter()
+            number, = writer.execute(
+                "insert into lab.arrivals default values returning id").fetchone()
+            seen = {"row": row, "acknowledged": 1000 * (time.perf_counter() - start)}
+
+            def ask(number=number, start=start, seen=seen) -> None:
+                for name, reader in readers.items():
+                    if name not in seen and reader.execute(
+                            "select from lab.arrivals where id = %s", (number,)).fetchone():
+                        seen[name] = 1000 * (time.perf_counter() - start)
+                missing = set(readers) - set(seen)
+                if missing:
+                    raise NotYet(f"not on {', '.join(sorted(missing))}")
+            until(ask, what=f"row {number} on every replica", timeout=10, every=0.0005)
+            found.append(seen)
+    return pd.DataFrame(found, columns=["row", "acknowledged", *sorted(readers)])
 
 
 def content_hash(lab: Lab, table: str) -> dict[str, str]:
@@ -125,8 +163,8 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
     table = members(lab)
     former = primary(lab)
     if to is None:
-        standby = table[table["state"] == "streaming"].sort_values("role", ascending=False)
-        ready = standby[standby["role"].isin(["sync_standby", "quorum_standby"])]
+        safe = table["role"].isin(["sync_standby", "quorum_standby"])
+        ready = table[safe & (table["state"] == "streaming")]
         if ready.empty:
             raise NotYet("no replica has every acknowledged write at this moment")
         to = ready["member"].iloc[0]
@@ -163,10 +201,27 @@ def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
         shapes=[int(n) for n in parts[2]])
 
 
+def _readers(lab: Lab, opened: ExitStack) -> dict:
+    """Return replica -> a connection to it, through the VIP, for each replica that streams.
+
+    HAProxy gives a new connection to the replica with the fewest, so a few give one of each.
+    """
+    found = {}
+    wanted = int((members(lab)["state"] == "streaming").sum())
+    for _ in range(3 * wanted):
+        reader = opened.enter_context(
+            connect(lab, "reader", port=lab.ports.replicas, autocommit=True))
+        # the slot that a replica streams from has the replica's name
+        found.setdefault(reader.execute("show primary_slot_name").fetchone()[0], reader)
+        if len(found) == wanted:
+            break
+    return found
+
+
 def _replayed(lab: Lab) -> None:
     """Wait until every member has replayed what the primary has written by now."""
     with connect(lab, "postgres", port=lab.ports.primary) as connection:
-        lsn = connection.execute("select pg_current_wal_insert_lsn()").fetchone()[0]
+        lsn = connection.execute("select pg_current_wal_lsn()").fetchone()[0]
     question = (f"select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() >= '{lsn}' "
                 "else true end")
 

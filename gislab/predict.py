@@ -69,6 +69,7 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
     """
     t = timing or Timing()
     return {
+        "switchover": lambda: handed_over(t) if probe in SQL else NONE,
         "map_server_killed": lambda: NONE,
         "haproxy_killed": lambda: haproxy_killed(t),
         "keepalived_killed": lambda: keepalived_killed(t),
@@ -149,6 +150,16 @@ def keepalived_killed(t: Timing) -> Prediction:
     the worst case is that of a vanished holder; mostly only connections that were open break.
     """
     return Prediction(0.0, vip_moves(t).most, "at most 3 adverts + skew (RFC 5798)")
+
+
+def handed_over(t: Timing) -> Prediction:
+    """The primary stops as a service does, having sent everything; then a replica is promoted.
+
+    The lock is given up, not lost, and the candidate is woken by it, so nobody has to find out
+    about a death. (Patroni documentation, "Patroni REST API", switchover)
+    """
+    return Prediction(t.promotion, t.loop_wait + t.promotion + t.check_down,
+                      "clean stop, within a Patroni loop + promotion + HAProxy check")
 
 
 def primary_killed(t: Timing) -> Prediction:

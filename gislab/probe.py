@@ -10,8 +10,9 @@ How the questions travel, since it decides what an outage looks like:
 - Every map is asked for over a new TCP connection, as by a browser that comes for the first time.
 - SQL goes over persistent connections, as an application's pool does: logging in with SCRAM costs
   the server about 5 ms of processor time, more than the statement. A question takes a connection
-  that is idle, or opens one. After an error or a timeout every idle connection is dropped too, so
-  that what is measured is when the *service* is back, not how long a pool clings to dead sockets.
+  that is idle, or opens one. When one breaks, all that are idle are closed, so that what is
+  measured is when the *service* is back, not how long a pool clings to dead sockets. A timeout
+  closes its own connection only: else a busy server would be answered with a storm of log-ins.
   A connection that the other side closed while it was idle is noticed before it is used.
 """
 
@@ -142,7 +143,7 @@ class Probes:
 
 
 def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: float = 2,
-        first: int = 0) -> Probes:
+        first: int = 0, layer: str = "alive") -> Probes:
     """Return the probes that ask the lab's VIP, ready for `with`.
 
     Parameters
@@ -152,6 +153,7 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: 
     rate, timeout : float, questions per second for each lane, and seconds. Ten per second on
         all four lanes cost a fifth of one core here; a gap is then known to 0.1 s.
     first : int, the number of the first row written; each lane has HALF numbers of its own.
+    layer : what the maps show; `alive` is in every lab, `countries` needs the data.
     """
     def dsn(role: str, port: int) -> str:
         return make_conninfo(
@@ -162,7 +164,7 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: 
               "(%s, st_setsrid(st_makepoint(6.1, 46.2), 4326)) returning id")
     read = "select id, st_astext(geom) from lab.alive"
     make = {
-        "maps": lambda: Maps(map_url(lab.maps_url), timeout=timeout, judge=judge_png),
+        "maps": lambda: Maps(map_url(lab.maps_url, layer), timeout=timeout, judge=judge_png),
         "features": lambda: Maps(feature_url(lab.maps_url), timeout=timeout,
                                  judge=judge_features),
         "sql_read": lambda: Sql(dsn("reader", lab.ports.sql), read, timeout=timeout),

@@ -108,7 +108,6 @@ class Sql:
             # The socket is shut instead, and the task ends by itself.
             _shut(connection)
             task.add_done_callback(lambda t: t.exception())
-            self._drop()
             raise Unknown("no answer in time")
         try:
             answer = task.result()
@@ -146,10 +145,8 @@ class Sql:
                 return await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, prepare_threshold=None)
         except TimeoutError:
-            self._drop()
             raise Failed("no connection in time") from None
         except psycopg.Error as error:
-            self._drop()
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
 
     def _drop(self) -> None:
@@ -161,11 +158,11 @@ class Sql:
         self._drop()
 
 
-def map_url(base: str, layer: str = "countries") -> str:
-    """Return the address of a small WMS 1.3 map (OGC 06-042, 7.3: lat/lon order)."""
+def map_url(base: str, layer: str = "alive") -> str:
+    """Return the address of a small WMS 1.3 map around 0, 0 (OGC 06-042, 7.3)."""
     return f"{base}/ows?" + urlencode({
         "SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetMap", "LAYERS": layer,
-        "STYLES": "", "CRS": "EPSG:4326", "BBOX": "40,0,56,16", "WIDTH": WIDTH,
+        "STYLES": "", "CRS": "EPSG:4326", "BBOX": "-16,-16,16,16", "WIDTH": WIDTH,
         "HEIGHT": HEIGHT, "FORMAT": "image/png"})
 
 

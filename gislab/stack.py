@@ -187,11 +187,13 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
 
 
 def _bundle(lab: Lab, manager: nodes.Node, catalog: catalogs.Catalog | None) -> bytes:
-    """Return the catalog to deploy: the given one, else the one that is kept for this lab."""
+    """Return the catalog to deploy: the given one, else the one last given, else the default."""
     kept: Path = lab.home / f"catalog-{lab.serves}.tar"
-    if catalog is None and kept.exists() and _deployed(manager):
-        return kept.read_bytes()
-    bundle = catalogs.render(catalog or catalogs.default(), lab)
+    if catalog is None:
+        if kept.exists() and _deployed(manager):
+            return kept.read_bytes()
+        return catalogs.render(catalogs.default(), lab)
+    bundle = catalogs.render(catalog, lab)
     kept.write_bytes(bundle)
     return bundle
 

@@ -1,5 +1,6 @@
 """Each fault breaks exactly what its name says, and is undone even when it is interrupted."""
 
+import pandas as pd
 import pytest
 
 from gislab import cluster, faults, nodes, postgis, settings, stack, vip
@@ -84,12 +85,17 @@ def test_the_pi_with_vip_and_primary_is_taken_and_given_back(pis, power, name, b
 
 
 def test_a_primary_elsewhere_is_first_moved_to_the_holder_of_the_vip(pis, power, monkeypatch):
-    primary = iter(["postgis2", "postgis2"])
-    monkeypatch.setattr(postgis, "primary", lambda lab: next(primary, "postgis1"))
-    faults.power_cut(LAB).aim()
-    [command] = [c for c in pis["pi1"].commands if "switchover" in c]
-    assert command[command.index("--leader") + 1] == "postgis2"
-    assert command[command.index("--candidate") + 1] == "postgis1"
+    now, moved = ["postgis2"], []
+    monkeypatch.setattr(postgis, "primary", lambda lab: now[0])
+    monkeypatch.setattr(postgis, "members", lambda lab: pd.DataFrame(
+        {"member": ["postgis1", "postgis2"], "node": ["pi1", "pi2"]}))
+
+    def switchover(lab, to, say):
+        moved.append(to)
+        now[0] = to
+    monkeypatch.setattr(postgis, "switchover", switchover)
+    assert faults.power_cut(LAB).aim().node == "pi1"
+    assert moved == ["postgis1"] and power == []
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])

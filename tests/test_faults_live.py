@@ -38,7 +38,7 @@ def test_no_acknowledged_write_is_lost_when_the_primarys_postmaster_is_killed(wh
     run = measured(whole, "primary_killed", tmp_path)
     promise_kept(run)
     assert postgis.primary(whole) != former
-    assert outage.of(run, "maps").failed == 0, "maps noticed a failover of the database"
+    assert outage.of(run, "maps").outage < 3
 
 
 def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):

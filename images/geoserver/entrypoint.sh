@@ -25,8 +25,8 @@ unpack_catalog() {
     }
     mkdir -p $RUN/data $RUN/www /tmp/jetty
     tar -xf "$CATALOG_FILE" -C $RUN/data
-    [[ -f $RUN/data/global.xml ]] || {
-        echo "geoserver: $CATALOG_FILE holds no global.xml; it was rendered for another server" >&2
+    [[ -f $RUN/data/proxy-base-url ]] || {
+        echo "geoserver: $CATALOG_FILE holds no proxy-base-url; it was rendered for another server" >&2
         exit 1
     }
     export WORKSPACE
@@ -59,6 +59,7 @@ start_server() {
         -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
         -Djava.awt.headless=true -Djava.io.tmpdir=/tmp -Duser.timezone=UTC
         -DGEOSERVER_DATA_DIR=$RUN/data -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
+        "-DPROXY_BASE_URL=$(<$RUN/data/proxy-base-url)"
         # the catalog is the one way to change what is published
         -DGEOSERVER_CONSOLE_DISABLED=true
     )
@@ -70,11 +71,12 @@ start_server() {
             org.eclipse.jetty.xml.XmlConfiguration /etc/gislab/jetty.xml &
     else
         mkdir -p $RUN/tomcat/{conf/Catalina/localhost,webapps,work}
+        cp /etc/gislab/web.xml $RUN/tomcat/conf/
         echo "RewriteRule ^/ows\$ /geoserver/$WORKSPACE/ows" \
             > $RUN/tomcat/conf/Catalina/localhost/rewrite.config
         java "${options[@]}" "-Dcatalina.home=$RUN/tomcat" "-Dcatalina.base=$RUN/tomcat" \
             -cp "$(printf '%s:' /usr/share/java/tomcat11-*.jar)" \
-            org.apache.catalina.startup.Catalina -config /etc/gislab/server.xml start &
+            org.apache.catalina.startup.Tomcat --catalina -config /etc/gislab/server.xml &
     fi
     SERVER=$!
 }
@@ -93,7 +95,7 @@ feature_comes() {
 
 # The first map loads hundreds of classes: nobody shall wait for that but us.
 warm_up() {
-    rm -f $RUN/data/security/users.properties*
+    rm -f $RUN/data/security/{users.properties*,masterpw.info}
     curl -s -m 30 -o /dev/null "http://127.0.0.1:8080/ows?service=WMS&version=1.3.0&request=$(
         )GetMap&layers=alive&styles=&crs=CRS:84&bbox=-9,-9,9,9&width=64&height=64&format=image/png" \
         || true
@@ -121,7 +123,8 @@ drain() {
     rm -f $RUN/www/health
     echo "geoserver: draining" >&2
     read -rt 1.5 <> <(:) || true
-    kill -TERM "$SERVER" 2>/dev/null && wait "$SERVER"
+    kill -TERM "$SERVER" 2>/dev/null || true
+    wait "$SERVER" || true # 143 is how Java ends
     exit 0
 }
 

@@ -75,7 +75,8 @@ haproxy_answers() {
     local answer
     { exec 3<>"/dev/tcp/$ADDRESS/$PORT_STATS"; } 2>/dev/null || return 1
     printf 'GET /health HTTP/1.0\r\n\r\n' >&3 2>/dev/null || return 1
-    IFS= read -rt 0.2 answer <&3 && [[ "$answer" == *" 200 "* ]]
+    # a dead HAProxy refuses at once; only a frozen one, or a very busy Pi, is waited for
+    IFS= read -rt 0.6 answer <&3 && [[ "$answer" == *" 200 "* ]]
 }
 
 # Four questions a second without starting a single process (a vrrp_script costs a fork and

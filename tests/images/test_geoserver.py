@@ -1,0 +1,115 @@
+"""The image of GeoServer keeps what it promises; needs a WAR (GISLAB_GEOSERVER_WAR)."""
+
+from __future__ import annotations
+
+import shutil
+
+import httpx
+import pytest
+from docker.errors import BuildError
+
+from gislab import catalog, images, settings, wars
+
+from . import serving as helper
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def war(request):
+    if wars.at_hand() is None:
+        reason = "no GeoServer at hand: set GISLAB_GEOSERVER_WAR=/path/to/geoserver.war"
+        if request.config.getoption("--need-geoserver"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return wars.at_hand()
+
+
+@pytest.fixture(scope="module")
+def serving(war, the_engine, image, tmp_path_factory):
+    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def url(serving):
+    return serving.healthy(serving.map_server("geoserver"))
+
+
+def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
+    """One clear line, not a stack of Docker's."""
+    context = shutil.copytree(images.FOLDER / "geoserver", tmp_path / "geoserver")
+    with pytest.raises(BuildError) as caught:
+        the_engine.images.build(path=str(context), rm=True, buildargs={
+            "BASE": images.base(settings.read().architecture)})
+    said = "".join(str(line.get("stream", "")) for line in caught.value.build_log)
+    assert "set GISLAB_GEOSERVER_WAR" in said
+
+
+def test_names_the_variable_that_is_missing(war, run):
+    """A forgotten variable is named, with an example."""
+    code, said = run("geoserver")
+    assert code != 0
+    assert "VIP" in said and "e.g." in said
+
+
+def test_is_not_root(war, run):
+    """`docker run image bash` gives a shell, and it is not root's."""
+    assert run("geoserver", "bash", "-c", "id -un") == (0, "www-data\n")
+
+
+def test_holds_no_secret(war, holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("geoserver") == []
+
+
+def test_answers_with_its_catalog(url):
+    """GET /catalog is the hash of the bundle that it serves."""
+    bundle = catalog.render(catalog.default(), settings.make({"map_server": "geoserver"}))
+    assert httpx.get(f"{url}/catalog").text == catalog.version(bundle)
+
+
+def test_draws_what_is_in_the_database(url):
+    """At the same address as MapServer, /ows: a PNG, and GeoJSON, without a REST call."""
+    assert helper.is_png(helper.picture(url, "countries"))
+    assert helper.features(url, "countries").json()["features"][0]["properties"]["name"] == "Box"
+    assert helper.picture(url, "alive").headers["X-Served-By"] == "pi7"
+
+
+def test_a_missing_table_leaves_the_others_alone(url):
+    """Before the data is loaded, `alive` and the capabilities are served."""
+    assert not helper.is_png(helper.picture(url, "places"))
+    assert helper.is_png(helper.picture(url, "alive"))
+    answer = httpx.get(f"{url}/ows", params={
+        "service": "WMS", "version": "1.3.0", "request": "GetCapabilities"}, timeout=20)
+    assert "<Name>alive</Name>" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/geoserver/rest/workspaces.json", "/geoserver/rest/reload"])
+@pytest.mark.parametrize("who", [("admin", "geoserver"), ("root", "geoserver"), None])
+def test_default_passwords_are_refused(url, path, who):
+    """From the first answer on, nobody comes in with what every GeoServer has at first."""
+    assert httpx.get(url + path, auth=who).status_code == 401
+
+
+def test_the_labs_password_is_accepted(serving, url):
+    """The administrator's password is the lab's own, from the secret."""
+    answer = httpx.get(f"{url}/geoserver/rest/workspaces.json",
+                       auth=("admin", serving.secret["geoserver_password"]))
+    assert [w["name"] for w in answer.json()["workspaces"]["workspace"]] == ["gis"]
+
+
+def test_a_transaction_is_refused(url):
+    """Nothing unauthenticated writes."""
+    body = ('<wfs:Transaction service="WFS" version="2.0.0" xmlns:gis="http://gis" '
+            'xmlns:wfs="http://www.opengis.net/wfs/2.0"><wfs:Delete typeName="gis:countries"/>'
+            "</wfs:Transaction>")
+    assert "Exception" in httpx.post(f"{url}/ows", content=body, headers={
+        "Content-Type": "text/xml"}, timeout=20).text
+    assert len(helper.features(url, "countries").json()["features"]) == 1
+
+
+def test_goes_without_losing_a_request(serving):
+    """SIGTERM: first /health says no, maps are served on for a while, then it ends with 0."""
+    helper.drains(serving, serving.map_server("geoserver", "going"))

@@ -1,0 +1,124 @@
+"""The image of HAProxy, with the stack's own configuration, keeps what it promises."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import pytest
+
+from gislab import settings
+from gislab.wait import NotYet, until
+
+from . import serving as helper
+
+pytestmark = pytest.mark.live
+CONFIG = (settings.PROJECT / "stack" / "haproxy.cfg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def serving(the_engine, image, tmp_path_factory):
+    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def servers(serving):
+    """Three map servers under the name that Swarm would give them."""
+    return [serving.map_server("mapserver", "tasks.mapserver") for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def host(serving, servers):
+    made = serving.run("haproxy", "haproxy", environment={"NODE_NAME": "pi1"},
+                       files={"/etc/haproxy/haproxy.cfg": CONFIG}, cap_drop=["ALL"])
+    host = serving.address(made)
+    until(lambda: _up(host, serving, 3), what="three map servers", timeout=60)
+    return host
+
+
+def test_prints_its_version(run):
+    """HAProxy 3.0 is there, for this architecture."""
+    assert "3.0" in run("haproxy", "-v", entrypoint="haproxy")[1]
+
+
+def test_another_command_runs(run):
+    """`docker run image bash` gives a shell, and it is not root's."""
+    assert run("haproxy", "bash", "-c", "id -un") == (0, "haproxy\n")
+
+
+def test_names_the_secret_that_is_missing(run):
+    """Without a password for the statistics it does not start, and says which file it wants."""
+    code, said = run("haproxy")
+    assert code != 0
+    assert "HAPROXY_PASSWORD_FILE" in said and "/run/secrets/haproxy_password" in said
+
+
+def test_holds_no_secret(holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("haproxy") == []
+
+
+def test_statistics_need_the_password(serving, host):
+    """Nobody reads them without it; /health, which Keepalived asks, is open."""
+    url = f"http://{host}:8404"
+    assert httpx.get(f"{url}/").status_code == 401
+    assert httpx.get(f"{url}/", auth=("lab", "lab")).status_code == 401
+    good = ("lab", serving.secret["haproxy_password"])
+    assert httpx.get(f"{url}/", auth=good).status_code == 200
+    assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_nobody_configures_a_map_server_through_it(host):
+    """GeoServer's console and REST are not to be reached at the VIP."""
+    for path in ("/geoserver/web/", "/geoserver/rest/workspaces", "/geoserver/j_spring_security"):
+        assert httpx.get(f"http://{host}:8080{path}").status_code == 403
+
+
+def test_a_map_comes_through(host):
+    """Any map server answers, and the answer names the Pi that passed it on."""
+    answer = helper.picture(f"http://{host}:8080", "countries")
+    assert helper.is_png(answer)
+    assert answer.headers["X-Served-Through"] == "pi1"
+
+
+def test_a_killed_map_server_costs_no_request(serving, servers, host):
+    """SIGKILL in the middle of questions: none fails."""
+    answers = _ask_while(host, lambda: servers[0].kill("SIGKILL"))
+    assert [a for a in answers if not helper.is_png(a)] == []
+    servers[0].start()
+    until(lambda: _up(host, serving, 3), what="three map servers again", timeout=60)
+
+
+def test_a_map_server_that_goes_costs_no_request(serving, servers, host):
+    """Scaling down: it drains, and none fails."""
+    answers = _ask_while(host, lambda: servers[1].stop(timeout=10))
+    assert [a for a in answers if not helper.is_png(a)] == []
+    servers[1].start()
+    until(lambda: _up(host, serving, 3), what="three map servers again", timeout=60)
+
+
+def _ask_while(host: str, action, count: int = 150) -> list[httpx.Response]:
+    """Ask `count` maps one after another; `action` happens meanwhile, in another thread."""
+    answers = []
+    with httpx.Client(timeout=20) as client:
+        for number in range(count):
+            if number == 30:
+                thread = threading.Thread(target=action)
+                thread.start()
+            answers.append(client.get(f"http://{host}:8080/ows",
+                                      params=helper.WMS | {"layers": "countries"}))
+    thread.join()
+    return answers
+
+
+def _up(host: str, serving, wanted: int) -> None:
+    try:
+        table = httpx.get(f"http://{host}:8404/;csv", timeout=2,
+                          auth=("lab", serving.secret["haproxy_password"])).text
+    except httpx.TransportError as error:
+        raise NotYet(str(error)) from None
+    up = [row for row in table.splitlines() if row.startswith("maps,maps") and ",UP," in row]
+    if len(up) != wanted:
+        raise NotYet(f"{len(up)} of {wanted} map servers")

@@ -1,0 +1,148 @@
+"""The image of Keepalived keeps what it promises: one holder, quickly another, no way back."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from gislab import settings
+from gislab.wait import NotYet, until
+
+pytestmark = pytest.mark.live
+CONFIG = (settings.PROJECT / "stack" / "haproxy.cfg").read_bytes()
+COMPLETE = {"NODE_NAME": "pi1", "NODES": "pi1=192.0.2.1 pi2=192.0.2.2", "VIP": "192.0.2.9"}
+POWERS = {"cap_drop": ["ALL"], "read_only": True, "tmpfs": {"/run": ""},
+          "cap_add": ["NET_ADMIN", "NET_RAW", "NET_BROADCAST", "SYS_NICE", "IPC_LOCK"]}
+
+
+class Pis:
+    """Two hosts, each a network of its own in which HAProxy and Keepalived run."""
+
+    def __init__(self, client, image):
+        self.client, self.image = client, image
+        self.network = client.networks.create(f"gislab-vrrp-{uuid.uuid4().hex[:8]}")
+        self.network.reload()
+        prefix = self.network.attrs["IPAM"]["Config"][0]["Subnet"].rsplit(".", 1)[0]
+        self.vip = f"{prefix}.200"
+        self.containers, self.hosts, self.proxies, self.keepers = [], {}, {}, {}
+        for name in ("pi1", "pi2"):
+            self.hosts[name] = self._run("keepalived", ["sleep", "infinity"],
+                                         network=self.network.name, init=True)
+        self.nodes = " ".join(f"{name}={self._address(c)}" for name, c in self.hosts.items())
+        for name in self.hosts:
+            self.proxies[name] = self._proxy(name)
+            self.keep(name)
+
+    def keep(self, name: str) -> None:
+        """Start Keepalived on a host."""
+        self.keepers[name] = self._run("keepalived", None, environment={
+            "NODE_NAME": name, "NODES": self.nodes, "VIP": self.vip},
+            network_mode=f"container:{self.hosts[name].id}", **POWERS)
+
+    def holders(self) -> list[str]:
+        return [name for name, host in self.hosts.items()
+                if host.exec_run(["ip", "-o", "addr", "show", "to", self.vip]).output]
+
+    def holder(self, other_than: str | None = None, timeout: float = 5) -> str:
+        """Wait for exactly one holder; return its name."""
+        def ask():
+            found = self.holders()
+            if len(found) != 1 or found[0] == other_than:
+                raise NotYet(f"held by {found}")
+            return found[0]
+        return until(ask, what="one holder of the VIP", timeout=timeout, every=0.05)
+
+    def _proxy(self, name: str):
+        made = self.client.containers.create(
+            self.image("haproxy"), environment={"NODE_NAME": name, "HAPROXY_PASSWORD": "x"},
+            network_mode=f"container:{self.hosts[name].id}")
+        self.containers.append(made)
+        from .serving import tar
+        made.put_archive("/etc/haproxy", tar({"haproxy.cfg": CONFIG}))
+        made.start()
+        return made
+
+    def _run(self, image: str, command, **options):
+        made = self.client.containers.run(self.image(image), command, detach=True, **options)
+        self.containers.append(made)
+        return made
+
+    def _address(self, container) -> str:
+        container.reload()
+        networks = container.attrs["NetworkSettings"]["Networks"]
+        return networks[self.network.name]["IPAddress"]
+
+    def close(self) -> None:
+        for container in reversed(self.containers):
+            container.remove(force=True, v=True)
+        self.network.remove()
+
+
+@pytest.fixture
+def pis(the_engine, image):
+    made = Pis(the_engine, image)
+    yield made
+    made.close()
+
+
+def test_prints_its_version(run):
+    """Keepalived 2.3 is there, for this architecture."""
+    assert "v2.3" in run("keepalived", "--version", entrypoint="keepalived")[1]
+
+
+@pytest.mark.parametrize("missing", COMPLETE)
+def test_names_the_variable_that_is_missing(run, missing):
+    """A forgotten variable is named, with an example."""
+    code, said = run("keepalived", environment={
+        k: v for k, v in COMPLETE.items() if k != missing})
+    assert code != 0
+    assert missing in said and "e.g." in said
+
+
+def test_names_a_node_that_is_not_in_the_list(run):
+    """A Pi that was renamed is told so."""
+    code, said = run("keepalived", environment=COMPLETE | {"NODE_NAME": "pi9"})
+    assert code != 0
+    assert "pi9 is not in NODES" in said
+
+
+def test_holds_no_secret(holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("keepalived") == []
+
+
+def test_the_vip_leaves_a_pi_whose_haproxy_dies_and_does_not_return(pis):
+    """A dead HAProxy moves the VIP; alive again it does not break connections a second time."""
+    first = pis.holder(timeout=30)
+    pis.proxies[first].kill("SIGKILL")
+    second = pis.holder(other_than=first)
+    pis.proxies[first].start()
+    until(lambda: _tracked(pis.keepers[first]), what="HAProxy to be seen again", timeout=10)
+    assert pis.holder() == second
+
+
+def test_a_stopped_keepalived_gives_the_vip_away(pis):
+    """SIGTERM: the address is taken off, and the other Pi has it at once."""
+    first = pis.holder(timeout=30)
+    pis.keepers[first].stop(timeout=5)
+    assert pis.holder(other_than=first, timeout=2) != first
+
+
+def test_a_killed_keepalived_cleans_up_when_it_returns(pis):
+    """SIGKILL leaves the address behind; the next start takes it off, so one Pi has it."""
+    first = pis.holder(timeout=30)
+    pis.keepers[first].kill("SIGKILL")
+    other = ({"pi1", "pi2"} - {first}).pop()
+
+    def taken():
+        if other not in pis.holders():
+            raise NotYet("not yet taken over")
+    until(taken, what="the other Pi to take over", timeout=5)
+    pis.keepers[first].start()
+    assert pis.holder(other_than=first, timeout=10) == other
+
+
+def _tracked(container) -> None:
+    if container.exec_run(["cat", "/run/gislab/haproxy"]).output.strip() != b"0":
+        raise NotYet("not seen")

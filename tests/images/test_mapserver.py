@@ -1,0 +1,129 @@
+"""The image of MapServer keeps what it promises."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from gislab import catalog, settings
+from gislab.wait import NotYet, until
+
+from . import serving as helper
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def serving(the_engine, image, tmp_path_factory):
+    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def server(serving):
+    return serving.map_server("mapserver")
+
+
+@pytest.fixture
+def url(serving, server):
+    return serving.healthy(server)
+
+
+def test_prints_its_version(run):
+    """MapServer 8.4 is there, for this architecture."""
+    assert "8.4" in run("mapserver", "mapserv", "-v")[1]
+
+
+def test_another_command_runs(run):
+    """`docker run image bash` gives a shell, and it is not root's."""
+    assert run("mapserver", "bash", "-c", "id -un") == (0, "www-data\n")
+
+
+def test_names_the_variable_that_is_missing(run):
+    """A forgotten variable is named, with an example."""
+    code, said = run("mapserver")
+    assert code != 0
+    assert "VIP" in said and "e.g." in said
+
+
+def test_names_the_catalog_that_is_missing(run):
+    """Without a catalog there is nothing to serve, and it says where one is expected."""
+    code, said = run("mapserver", environment={"VIP": "192.0.2.1"})
+    assert code != 0
+    assert "/etc/gislab/catalog.tar" in said
+
+
+def test_holds_no_secret(holds_no_secret):
+    """Nothing secret is baked into the image."""
+    assert holds_no_secret("mapserver") == []
+
+
+def test_answers_with_its_catalog(url):
+    """GET /catalog is the hash of the bundle that it serves."""
+    bundle = catalog.render(catalog.default(), settings.make({"map_server": "mapserver"}))
+    assert httpx.get(f"{url}/catalog").text == catalog.version(bundle)
+
+
+def test_draws_what_is_in_the_database(url):
+    """A map is a whole PNG; a feature comes as GeoJSON, longitude first."""
+    assert helper.is_png(helper.picture(url, "countries"))
+    assert helper.features(url, "countries").json()["features"][0]["properties"]["name"] == "Box"
+    assert helper.picture(url, "alive").headers["X-Served-By"] == "pi7"
+
+
+def test_a_missing_table_leaves_the_others_alone(url):
+    """Before the data is loaded, `alive` and the capabilities are served."""
+    assert not helper.is_png(helper.picture(url, "places"))
+    assert helper.is_png(helper.picture(url, "alive"))
+    answer = httpx.get(f"{url}/ows", params={"service": "WMS", "request": "GetCapabilities"})
+    assert "<Name>places</Name>" in answer.text
+
+
+@pytest.mark.parametrize("mapfile", ["/etc/passwd", "/tmp/other.map", "gis"])
+def test_a_request_cannot_name_a_mapfile(url, mapfile):
+    """The catalog decides what is served, not the client."""
+    answer = httpx.get(f"{url}/ows", params={
+        "map": mapfile, "service": "WMS", "request": "GetCapabilities"})
+    assert "<Name>alive</Name>" not in answer.text
+
+
+def test_nothing_else_is_served(url):
+    """Neither the configuration nor any folder can be read."""
+    for path in ("/", "/gis.map", "/../pg_service.conf", "/%2e%2e/pg_service.conf", "/www/"):
+        assert httpx.get(url + path).status_code in (400, 403, 404)
+
+
+def test_health_follows_the_database(serving, url):
+    """Without the database /health turns 503 within seconds, and 200 again by itself."""
+    serving.database.pause()
+    try:
+        until(lambda: _is(url, 503), what="503", timeout=20)
+    finally:
+        serving.database.unpause()
+    until(lambda: _is(url, 200), what="200", timeout=20)
+
+
+def test_goes_without_losing_a_request(serving):
+    """SIGTERM: first /health says 503, maps are served on for a while, then it ends with 0."""
+    helper.drains(serving, serving.map_server("mapserver", "going"))
+
+
+def test_runs_read_only(serving):
+    """As in the stack: nothing can be written but in the memory of /run/gislab and /tmp."""
+    # the bundle is mounted there by Swarm; here it comes over the one path that is writable
+    lab = settings.make({"map_server": "mapserver"})
+    bundle = catalog.render(catalog.default(), lab)
+    (serving.folder / "catalog.tar").write_bytes(bundle)
+    made = serving.run("mapserver", "frozen", cap_drop=["ALL"], read_only=True,
+                       tmpfs={"/run/gislab": "", "/tmp": ""}, environment={
+                           "VIP": "database", "CATALOG_FILE": "/run/secrets/catalog.tar"})
+    url = serving.healthy(made)
+    large = helper.WMS | {"layers": "countries", "width": "2000", "height": "1000"}
+    assert helper.is_png(httpx.get(f"{url}/ows", params=large, timeout=20))
+
+
+def _is(url: str, code: int) -> None:
+    found = helper.health(url)
+    if found != code:
+        raise NotYet(f"{found}")
