@@ -24,9 +24,6 @@ from .settings import PROJECT, Lab, root
 from .shell import CommandFailed, Local
 
 FOLDER = PROJECT / "images"
-# Leave out what debian:*-slim leaves out (debuerreotype's slimify-excludes).
-SLIM = [f"path-exclude=/usr/share/{d}/*" for d in ("man", "locale", "info", "groff", "lintian")]
-SLIM += ["path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright"]
 
 
 class ImageError(RuntimeError):
@@ -117,7 +114,8 @@ def table(lab: Lab) -> pd.DataFrame:
 def base(architecture: str, say=print) -> str:
     """Return the base image for an architecture: pulled, else assembled from Debian's packages."""
     facts = plan()["base"]
-    name = f"gislab/base:{facts['suite']}-{architecture}"
+    version = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:6]
+    name = f"gislab/base:{facts['suite']}-{architecture}-{version}"
     client = engine.client(timeout=600)
     try:
         client.images.get(name)
@@ -131,7 +129,7 @@ def base(architecture: str, say=print) -> str:
     except APIError:
         say(f"base: {facts['image']} cannot be pulled here; assembling it with mmdebstrap "
             + ("(about 20 s)" if architecture == engine.native() else "(about 5 min, emulated)"))
-        _assemble(facts["suite"], architecture, name, say)
+        _assemble(facts, architecture, name, say)
     found = client.images.get(name).attrs["Architecture"]
     if found != architecture:
         raise ImageError(f"{name} says it is {found}; remove it: docker rmi {name}")
@@ -201,15 +199,20 @@ def _prove(name: str, target: str, architecture: str, proof: list[str]) -> str:
     return f"{machine}: {line.strip()}"[:90]
 
 
-def _assemble(suite: str, architecture: str, name: str, say) -> None:
+def _assemble(facts: dict, architecture: str, name: str, say) -> None:
     """Make the base out of Debian's packages and load it with the right architecture."""
     if shutil.which("mmdebstrap") is None:
         engine.install("mmdebstrap", say=say)
     engine.emulate(architecture, say=say)
     with tempfile.TemporaryDirectory() as folder:
         layer = Path(folder) / "layer.tar"
+        clean = Path(folder) / "docker-clean"
+        clean.write_text("".join(f"{option};\n" for option in facts["apt"]))
         command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={architecture}",
-                   *[f"--dpkgopt={option}" for option in SLIM], suite, str(layer)]
+                   *[f"--dpkgopt={option}" for option in facts["dpkg"]],
+                   f"--customize-hook=copy-in {clean} /etc/apt/apt.conf.d",
+                   '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
+                   facts["suite"], str(layer)]
         try:
             Local().run(command, timeout=1800)
         except CommandFailed as error:

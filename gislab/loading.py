@@ -95,7 +95,7 @@ def load(lab: Lab, gdf: geopandas.GeoDataFrame, table: str, *, if_exists: str = 
     start = time.monotonic()
     schema, name = _split(table)
     columns = _columns(gdf)
-    sent = 0
+    sent = told = 0
     try:
         with database.connect(lab, "gis", port=lab.ports.primary) as connection:
             into, fresh = _prepare(connection, schema, name, columns, if_exists)
@@ -107,8 +107,9 @@ def load(lab: Lab, gdf: geopandas.GeoDataFrame, table: str, *, if_exists: str = 
                 for part, done in copying.stream(columns, len(gdf), CHUNK):
                     copy.write(part)
                     sent += len(part)
-                    if progress:
-                        progress(done, len(gdf))
+                    if progress and done > told:
+                        told = done
+                        progress(told, len(gdf))
             if fresh:
                 _finish(connection, into, (schema, name), index)
             connection.execute(sql.SQL("analyze {}").format(sql.Identifier(schema, name)))

@@ -59,7 +59,7 @@ def get(lab: Lab, name: str) -> Node:
 def each(lab: Lab, do, nodes: Sequence[Node] | None = None) -> list:
     """Call `do(node)` for every Pi at once and return the answers in order."""
     nodes = all(lab) if nodes is None else nodes
-    with ThreadPoolExecutor(len(nodes)) as pool:
+    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
         return list(pool.map(do, nodes))
 
 

@@ -1,15 +1,19 @@
 """Judge a Run: outages, latencies, and which writes were lost. Pure; asks nobody.
 
-An outage, as used here: from the sending of the last question that succeeded before a question
-that did not, to the sending of the first one that succeeded after it; the longest such gap of a
-lane counts. A client is never worse off than that, and may be better off by one interval between
-questions at each end. A lane without any failed or unknown question had no outage (0), however
-slow its answers were: `slowest` tells that. A lane whose last questions did not succeed did not
-recover: that is its own result (`recovered` is False, `outage` is NaN), not a large number.
+An outage, as used here: the longest time from the arrival of one successful answer to the arrival
+of the next, among those in which a question was sent that did not succeed. So it ends when a
+client first *has* its answer; an answer that a proxy held back until the database was there again
+counts when it came, not when it was asked for. At a rate of 10 per second it is known to 0.1 s.
+
+A lane without any failed or unknown question had no outage (0), however slow its answers were:
+`slowest` tells that. A lane whose last question did not succeed did not recover: that is its own
+result (`recovered` is False, `outage` is NaN), not a large number.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ class Outage:
     """What one lane went through. Times in seconds on the run's clock; NaN: there is none."""
 
     probe: str
-    outage: float  # the longest gap without a success; NaN if it did not recover
+    outage: float  # the longest time without a successful answer; NaN: it did not recover
     begin: float
     end: float
     recovered: bool
@@ -119,20 +123,19 @@ def writes_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
 
 
 def _longest_gap(lane: pd.DataFrame) -> tuple[float, float, float, bool]:
+    """Return length, begin and end of the longest outage, and whether the lane recovered."""
     if lane.empty:
         return math.nan, math.nan, math.nan, False
-    longest = (0.0, math.nan, math.nan)
-    last_good, bad_since = float(lane["sent"].iloc[0]), False
-    for sent, outcome in zip(lane["sent"], lane["outcome"], strict=True):
-        if outcome != "ok":
-            bad_since = True
-            continue
-        if bad_since and sent - last_good > longest[0]:
-            longest = (sent - last_good, last_good, sent)
-        last_good, bad_since = sent, False
-    if bad_since:
-        return math.nan, last_good, math.nan, False
-    return *longest, True
+    good = lane["outcome"] == "ok"
+    arrivals = sorted((lane["sent"] + lane["took"])[good])
+    bad = sorted(lane["sent"][~good])
+    # before the first success: since the first question
+    arrivals = [float(lane["sent"].iloc[0]), *map(float, arrivals)]
+    if not good.iloc[-1]:
+        return math.nan, arrivals[-1], math.nan, False
+    gaps = [(end - begin, begin, end) for begin, end in itertools.pairwise(arrivals)
+            if bisect.bisect_right(bad, end) > bisect.bisect_left(bad, begin)]
+    return *max(gaps, default=(0.0, math.nan, math.nan)), True
 
 
 def _quantile(good: pd.DataFrame, q: float) -> float:

@@ -6,8 +6,6 @@ Members talk on the Swarm's own network only, so they are asked inside their con
 from __future__ import annotations
 
 import json
-import time
-from contextlib import ExitStack
 
 import geopandas
 import pandas as pd
@@ -18,8 +16,8 @@ from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
 
-__all__ = ["arrival", "connect", "content_hash", "each", "lag", "members", "primary", "switchover", "url",
-           "verify"]
+__all__ = ["connect", "content_hash", "each", "lag", "members", "primary",
+           "switchover", "url", "verify"]
 
 # Bash speaks HTTP well enough: a Python or a curl each second would cost a Pi more.
 _CLUSTER = ("exec 3<>/dev/tcp/localhost/8008 && printf 'GET /cluster HTTP/1.0\\r\\n\\r\\n' >&3 "
@@ -97,38 +95,6 @@ def each(lab: Lab, statement: str) -> pd.DataFrame:
     return pd.DataFrame(nodes.each(lab, ask, sorted(found)), columns=["member", "node", "answer"])
 
 
-def arrival(lab: Lab, rows: int = 20) -> pd.DataFrame:
-    """Write rows one by one and watch each replica until a reader there sees it.
-
-    Columns: row; acknowledged, the milliseconds until the primary said so; and for each replica,
-    by its name, the milliseconds until the row was seen there, counted from the same start.
-    """
-    with ExitStack() as opened:
-        writer = opened.enter_context(
-            connect(lab, "gis", port=lab.ports.primary, autocommit=True))
-        writer.execute("create table if not exists lab.arrivals "
-                       "(id bigint generated always as identity primary key)")
-        readers = _readers(lab, opened)
-        found = []
-        for row in range(1, rows + 1):
-            start = time.perf_counter()
-            number, = writer.execute(
-                "insert into lab.arrivals default values returning id").fetchone()
-            seen = {"row": row, "acknowledged": 1000 * (time.perf_counter() - start)}
-
-            def ask(number=number, start=start, seen=seen) -> None:
-                for name, reader in readers.items():
-                    if name not in seen and reader.execute(
-                            "select from lab.arrivals where id = %s", (number,)).fetchone():
-                        seen[name] = 1000 * (time.perf_counter() - start)
-                missing = set(readers) - set(seen)
-                if missing:
-                    raise NotYet(f"not on {', '.join(sorted(missing))}")
-            until(ask, what=f"row {number} on every replica", timeout=10, every=0.0005)
-            found.append(seen)
-    return pd.DataFrame(found, columns=["row", "acknowledged", *sorted(readers)])
-
-
 def content_hash(lab: Lab, table: str) -> dict[str, str]:
     """Return member -> a hash of all rows of a table; equal hashes, equal rows in any order.
 
@@ -199,23 +165,6 @@ def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
     return found[["member", "node"]].assign(
         rows=parts[0].astype(int), hash=[f"{int(n) % 2**64:016x}" for n in parts[1]],
         shapes=[int(n) for n in parts[2]])
-
-
-def _readers(lab: Lab, opened: ExitStack) -> dict:
-    """Return replica -> a connection to it, through the VIP, for each replica that streams.
-
-    HAProxy gives a new connection to the replica with the fewest, so a few give one of each.
-    """
-    found = {}
-    wanted = int((members(lab)["state"] == "streaming").sum())
-    for _ in range(3 * wanted):
-        reader = opened.enter_context(
-            connect(lab, "reader", port=lab.ports.replicas, autocommit=True))
-        # the slot that a replica streams from has the replica's name
-        found.setdefault(reader.execute("show primary_slot_name").fetchone()[0], reader)
-        if len(found) == wanted:
-            break
-    return found
 
 
 def _replayed(lab: Lab) -> None:

@@ -40,6 +40,7 @@ from .question import (
 from .settings import Lab
 
 LANES = ("maps", "sql_read", "sql_write", "write_primary")
+PATIENCE = 5.0  # seconds for a map
 HALF = 500_000  # rows per writing lane; a run of 10 Hz lasts 13 hours before they are used up
 
 
@@ -50,11 +51,11 @@ class Probes:
     ----------
     lanes : name -> Question.
     rate : float, questions per second and lane.
-    timeout : float, seconds; a question is given up for unknown after it.
     """
 
-    def __init__(self, lanes: dict[str, Question], *, rate: float = 10, timeout: float = 2):
-        self.lanes, self.rate, self.timeout = lanes, rate, timeout
+    def __init__(self, lanes: dict[str, Question], *, rate: float = 10):
+        self.lanes, self.rate = lanes, rate
+        self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
@@ -68,7 +69,7 @@ class Probes:
 
     def __exit__(self, *_) -> None:
         self._stop.set()
-        self._thread.join(self.timeout + 10)
+        self._thread.join(self._patience + 10)
 
     def now(self) -> float:
         """Return the seconds since the start, on the clock of the samples."""
@@ -122,14 +123,14 @@ class Probes:
             task.add_done_callback(asked.discard)
             number += 1
         if asked:
-            await asyncio.wait(asked, timeout=self.timeout + 1)
+            await asyncio.wait(asked, timeout=self._patience)
 
     async def _one(self, name: str, question: Question, number: int) -> None:
         sent = self.now()
         outcome, detail = "ok", ""
         try:
             # A question has its own, kinder way to give up; this is for one that has none left.
-            detail = await asyncio.wait_for(question.ask(number), self.timeout + 0.5)
+            detail = await asyncio.wait_for(question.ask(number), question.timeout + 0.5)
         except Failed as error:
             outcome, detail = "failed", str(error)
         except (Unknown, TimeoutError) as error:
@@ -150,8 +151,9 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: 
     ----------
     lanes : of `maps`, `features` (WFS), `sql_read` and `sql_write` (through Pgpool) and
         `write_primary` (straight to the primary).
-    rate, timeout : float, questions per second for each lane, and seconds. Ten per second on
-        all four lanes cost a fifth of one core here; a gap is then known to 0.1 s.
+    rate : float, questions per second for each lane; at ten, a gap is known to 0.1 s.
+    timeout : float, seconds for a statement, and for a connection. A map may take longer, as
+        people have more patience than programs, up to PATIENCE.
     first : int, the number of the first row written; each lane has HALF numbers of its own.
     layer : what the maps show; `alive` is in every lab, `countries` needs the data.
     """
@@ -160,17 +162,19 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: 
             host=lab.vip, port=port, dbname="gis", user=role, gssencmode="disable",
             password=lab.secret(f"{role}_password"), application_name="gislab-probe")
 
+    def http(url: str, judge) -> Maps:
+        return Maps(url, judge=judge, timeout=max(timeout, PATIENCE), connect=timeout)
+
     insert = ("insert into lab.writes (id, geom) values "
               "(%s, st_setsrid(st_makepoint(6.1, 46.2), 4326)) returning id")
     read = "select id, st_astext(geom) from lab.alive"
     make = {
-        "maps": lambda: Maps(map_url(lab.maps_url, layer), timeout=timeout, judge=judge_png),
-        "features": lambda: Maps(feature_url(lab.maps_url), timeout=timeout,
-                                 judge=judge_features),
+        "maps": lambda: http(map_url(lab.maps_url, layer), judge_png),
+        "features": lambda: http(feature_url(lab.maps_url), judge_features),
         "sql_read": lambda: Sql(dsn("reader", lab.ports.sql), read, timeout=timeout),
         "sql_write": lambda: Sql(dsn("gis", lab.ports.sql), insert, timeout=timeout,
                                  first=first),
         "write_primary": lambda: Sql(dsn("gis", lab.ports.primary), insert, timeout=timeout,
                                      first=first + HALF),
     }
-    return Probes({lane: make[lane]() for lane in lanes}, rate=rate, timeout=timeout)
+    return Probes({lane: make[lane]() for lane in lanes}, rate=rate)

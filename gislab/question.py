@@ -43,7 +43,12 @@ class Unknown(Exception):
 
 
 class Question(Protocol):
-    """One kind of question. `ask` returns a detail, or raises Failed or Unknown."""
+    """One kind of question. `ask` returns a detail, or raises Failed or Unknown.
+
+    `timeout` : float, seconds, after which `ask` has given up by itself.
+    """
+
+    timeout: float
 
     async def ask(self, number: int) -> str: ...
 
@@ -53,21 +58,30 @@ class Question(Protocol):
 
 
 class Maps:
-    """A small map over HTTP; ok only if a whole PNG of the asked size came back."""
+    """A question over HTTP; ok only if `judge` finds nothing wrong with the answer.
 
-    def __init__(self, url: str, *, timeout: float, judge: Callable[[httpx.Response], str]):
-        self.url, self._judge = url, judge
+    Parameters
+    ----------
+    timeout, connect : float, seconds to wait for an answer, and of these for a connection.
+    """
+
+    def __init__(self, url: str, *, timeout: float, judge: Callable[[httpx.Response], str],
+                 connect: float | None = None):
+        self.url, self.timeout, self._judge = url, timeout, judge
         # One client for all questions (making one is dear), yet no connection is kept.
         self._client = httpx.AsyncClient(
-            timeout=timeout, trust_env=False, verify=False,
-            limits=httpx.Limits(max_keepalive_connections=0), headers={"Connection": "close"})
+            timeout=httpx.Timeout(timeout, connect=connect or timeout), trust_env=False,
+            verify=False, limits=httpx.Limits(max_keepalive_connections=0),
+            headers={"Connection": "close"})
 
     async def ask(self, number: int) -> str:
         try:
-            return self._judge(await self._client.get(self.url))
+            # httpx's own limit is for each read; this one is for the whole answer.
+            async with asyncio.timeout(self.timeout):
+                return self._judge(await self._client.get(self.url))
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
             raise Failed("no connection in time") from None
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
             raise Unknown("no answer in time") from None
         except httpx.HTTPError as error:
             raise Failed(f"{type(error).__name__}: {error}") from None

@@ -171,6 +171,8 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         **images, **hashes,
         "IMAGE_MAPSERVER": registry.reference(lab, lab.serves),
         "MAP_SERVER": lab.serves,
+        # how long Swarm leaves a new map server alone before it replaces the next one
+        "MAP_UPDATE_DELAY": "60s" if lab.serves == "geoserver" else "10s",
         "LAB": lab.name,
         "DATABASE": DATABASE,
         "VIP": lab.vip,

@@ -38,8 +38,9 @@ def test_a_changed_catalog_has_another_version():
 
 
 @pytest.mark.parametrize("server", ["mapserver", "geoserver"])
-def test_no_password_is_in_a_bundle(server):
+def test_no_password_is_in_a_bundle(server, tmp_path, monkeypatch):
     """A Swarm config can be read by whoever may inspect it: the bundle holds no secret."""
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     made = lab(server)
     text = b"".join(members(catalog.render(catalog.default(), made)).values())
     for name in settings.SECRETS:

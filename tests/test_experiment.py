@@ -10,6 +10,8 @@ from gislab import experiment, faults, outage, probe, run, settings
 class Answers:
     """A question that is always answered, except while the lab is broken."""
 
+    timeout = 0.3
+
     def __init__(self, lab_is_whole, first=None):
         self.whole, self.first, self.held = lab_is_whole, first, []
 
@@ -35,7 +37,7 @@ def bench(tmp_path, monkeypatch):
     whole, writer = [True], Answers([True], first=1000)
     writer.whole = whole
     monkeypatch.setattr(probe, "vip", lambda lab, **how: probe.Probes(
-        {"maps": Answers(whole), "sql_write": writer}, rate=50, timeout=0.3))
+        {"maps": Answers(whole), "sql_write": writer}, rate=50))
     monkeypatch.setattr(experiment, "_first_row", lambda lab: 1000)
     monkeypatch.setattr(experiment, "_rows", lambda lab, first: [(r, 1) for r in writer.held])
 

@@ -250,7 +250,7 @@ def test_no_database_at_all_is_a_failure_since_nothing_was_sent():
 
 def test_a_late_answer_does_not_delay_the_next_question(web):
     web.behave = 5.0
-    with probe.Probes({"maps": maps(web.url, timeout=1)}, rate=20, timeout=1) as probes:
+    with probe.Probes({"maps": maps(web.url)}, rate=20) as probes:
         probes.watch(1.2)
         asked = len(web.clients)
     assert asked >= 20  # a client that waits would have asked once
@@ -260,7 +260,7 @@ def test_a_late_answer_does_not_delay_the_next_question(web):
 
 def test_questions_keep_their_times_and_rows_their_numbers(web, database):
     lanes = {"maps": maps(web.url), "sql_write": sql(database, first=10**18)}
-    with probe.Probes(lanes, rate=20, timeout=0.5) as probes:
+    with probe.Probes(lanes, rate=20) as probes:
         probes.watch(1)
     samples = probes.samples()
     sent = samples[samples["probe"] == "maps"]["sent"]
@@ -272,7 +272,7 @@ def test_questions_keep_their_times_and_rows_their_numbers(web, database):
 
 def test_a_mistake_in_a_statement_is_no_sample_but_stops_the_probes(database):
     wrong = question.Sql(database.dsn, "select 1", timeout=0.5, first=7)  # no place for the row
-    with (probe.Probes({"sql_write": wrong}, rate=20, timeout=0.5) as probes,
+    with (probe.Probes({"sql_write": wrong}, rate=20) as probes,
           pytest.raises(psycopg.ProgrammingError)):
         probes.watch(5)
     assert probes.samples().empty
