@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         lab = settings.read(options.lab)
+        if options.lab:
+            os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
+        if options.heals:
+            experiment.heal(lab, say=_say)
         return options.do(lab, options) or 0
     except KeyboardInterrupt:
         CONSOLE.print("stopped; nothing is lost: the same command goes on from here")
@@ -39,14 +44,14 @@ def _parser() -> argparse.ArgumentParser:
                         "./lab.toml, or the virtual lab of three Pis")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    def verb(name, do, about):
+    def verb(name, do, about, heals=False):
         one = verbs.add_parser(name, help=about, description=about)
-        one.set_defaults(do=do)
+        one.set_defaults(do=do, heals=heals)  # heals: first undo what was left broken
         return one
 
     verb("doctor", _doctor, "say what this machine needs, has and lacks")
     verb("up", _up, "bring the whole lab up, and wait until everything answers")
-    verb("status", _status, "say what runs where, and who holds what")
+    verb("status", _status, "say what runs where, and who holds what", heals=True)
     verb("down", _down, "remove the lab, and prove that nothing is left")
     build = verb("images", _images, "build the images, and say how large they are")
     build.add_argument("names", nargs="*", help="only these")
@@ -62,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
                             ("plug", nodes.plug, "put a Pi's network cable back")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
-    run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html")
+    run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
+               heals=True)
     run.add_argument("--out", type=Path, default=Path("reports"))
     run.add_argument("--only", nargs="*", metavar="NAME", help="e.g. 03 05")
     return parser
@@ -81,6 +87,10 @@ def _up(lab, options) -> None:
         _say(f"{finding.what}: needed {finding.needed}, found {finding.found}; {finding.remedy}")
     if missing:
         raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
+    try:
+        experiment.heal(lab, say=_say)
+    except MISTAKES as error:
+        _say(f"not undone ({error}); bringing up all parts anyway")
     cluster.up(lab, say=_say)
 
 

@@ -93,7 +93,8 @@ def down(lab: Lab, say=print) -> None:
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "catalog-mapserver.tar", "catalog-geoserver.tar"):
+    for name in ("known_hosts", "map_server", "fault.json", "catalog-mapserver.tar",
+                 "catalog-geoserver.tar"):
         (lab.home / name).unlink(missing_ok=True)
 
 
@@ -132,9 +133,10 @@ def _tasks_run(lab: Lab) -> None:
 
 def _consul_whole(lab: Lab) -> None:
     peers = _patiently(lambda: consul_peers(lab))
-    if len(peers) < len(lab.machines) or "leader" not in peers.values():
-        raise NotYet(f"{len(peers)} of {len(lab.machines)} servers, "
-                     + ("no leader" if "leader" not in peers.values() else "one leader"))
+    voters = [role for role in peers.values() if role in ("leader", "server")]
+    if len(voters) < len(lab.machines) or "leader" not in voters:
+        raise NotYet(f"{len(voters)} of {len(lab.machines)} servers vote, "
+                     + ("one leads" if "leader" in voters else "no leader"))
 
 
 def _database_whole(lab: Lab) -> None:

@@ -155,11 +155,12 @@ def keepalived_killed(t: Timing) -> Prediction:
 def handed_over(t: Timing) -> Prediction:
     """The primary stops as a service does, having sent everything; then a replica is promoted.
 
-    The lock is given up, not lost, and the candidate is woken by it, so nobody has to find out
-    about a death. (Patroni documentation, "Patroni REST API", switchover)
+    The lock is given up, not lost, so nobody has to find out about a death. But the new primary
+    acknowledges nothing before a replica follows it, which that one decides in a loop of its own,
+    after a poll of its peers. (Patroni documentation, "Patroni REST API", switchover)
     """
-    return Prediction(t.promotion, t.loop_wait + t.promotion + t.check_down,
-                      "clean stop, within a Patroni loop + promotion + HAProxy check")
+    return Prediction(t.promotion, t.promotion + t.check_down + t.loop_wait + t.peer_poll,
+                      "clean stop + promotion + HAProxy check + a replica follows (Patroni loop)")
 
 
 def primary_killed(t: Timing) -> Prediction:

@@ -65,11 +65,12 @@ def answered(lab: Lab, port: int, times: int = 20, *, role: str = "reader") -> p
 def _replicas(lab: Lab, opened: ExitStack) -> dict:
     """Return replica -> a connection to it, through the VIP, for each replica that streams.
 
-    HAProxy gives a new connection to the replica with the fewest, so a few give one of each.
+    HAProxy gives a new connection to the replica with the fewest. Map servers and Pgpool-II keep
+    many open, perhaps all to one of them; so it may take some before the other one is met.
     """
     found = {}
     wanted = int((postgis.members(lab)["state"] == "streaming").sum())
-    for _ in range(3 * wanted):
+    for _ in range(40):
         reader = opened.enter_context(_open(lab, "reader", lab.ports.replicas))
         # the slot that a replica streams from has the replica's name
         found.setdefault(reader.execute("show primary_slot_name").fetchone()[0], reader)

@@ -140,7 +140,7 @@ def read(path: str | Path | None = None) -> Lab:
     ------
     SettingsError : a key or a value is wrong; says which, and what would be right.
     """
-    path = path or os.environ.get("GISLAB_LAB")
+    path = path or os.environ.get("GISLAB_LAB") or None
     if path is None:
         found = [p for p in (Path("lab.toml"), PROJECT / "lab.toml") if p.exists()]
         path = found[0] if found else None

@@ -50,6 +50,12 @@ def pis(paper, monkeypatch):
     return remotes
 
 
+@pytest.fixture(autouse=True)
+def _no_lab_left_in_the_environment(monkeypatch):
+    """`gislab --lab FILE` tells its notebooks by the environment; the next test must not hear."""
+    monkeypatch.setenv("GISLAB_LAB", "")
+
+
 @pytest.fixture(scope="session")
 def the_engine(request):
     """The container engine, started where that is possible."""
