@@ -205,7 +205,9 @@ def subnet_free(lab: Lab) -> None:
         if taken.overlaps(lab.network):
             raise VirtualError(
                 f"subnet {lab.subnet} is in use on this machine ({fields[1]} has {fields[3]}); "
-                'take another in lab.toml, e.g. subnet = "172.30.17.0/24"')
+                'take another in lab.toml, e.g. subnet = "172.30.17.0/24"'
+                + (f", or if an engine that is gone left it behind: ip link delete {fields[1]}"
+                   if fields[1].startswith("br-") else ""))
 
 
 def _full(lab: Lab, name: str) -> str:
