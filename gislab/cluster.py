@@ -124,11 +124,11 @@ def map_servers(lab: Lab) -> pd.DataFrame:
 
 
 def _swarm_whole(lab: Lab) -> None:
-    _patiently(lambda: swarm.ready(lab, timeout=0))
+    _patiently(lambda: swarm.whole(lab))
 
 
 def _tasks_run(lab: Lab) -> None:
-    _patiently(lambda: stack.wait(lab, say=None, timeout=0))
+    _patiently(lambda: stack.settled(lab))
 
 
 def _consul_whole(lab: Lab) -> None:

@@ -76,22 +76,25 @@ def secrets(lab: Lab, say=print) -> None:
 
 def wait(lab: Lab, say=print, timeout: float = 300) -> None:
     """Wait until Swarm runs every task of every service, and has none left to update."""
-    def ask():
-        missing = []
-        listed = services(lab)
-        for service in listed:
-            running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
-            if running != wanted:
-                missing.append(f"{service['Name'].removeprefix(NAME + '_')} {running}/{wanted}")
-        if missing:
-            raise NotYet(", ".join(missing))
-        out = nodes.manager(lab).docker(
-            "service", "inspect", *[service["Name"] for service in listed], "--format",
-            "{{.Spec.Name}}={{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
-        updating = [line.split("=")[0] for line in out.splitlines() if line.endswith("=updating")]
-        if updating:
-            raise NotYet("Swarm updates " + ", ".join(updating))
-    until(ask, what="all tasks running", timeout=timeout, every=1, progress=say)
+    until(lambda: settled(lab), what="all tasks running", timeout=timeout, every=1, progress=say)
+
+
+def settled(lab: Lab) -> None:
+    """Raise NotYet while a task is missing, or Swarm still replaces some."""
+    missing = []
+    listed = services(lab)
+    for service in listed:
+        running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
+        if running != wanted:
+            missing.append(f"{service['Name'].removeprefix(NAME + '_')} {running}/{wanted}")
+    if missing:
+        raise NotYet(", ".join(missing))
+    out = nodes.manager(lab).docker(
+        "service", "inspect", *[service["Name"] for service in listed], "--format",
+        "{{.Spec.Name}}={{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
+    updating = [line.split("=")[0] for line in out.splitlines() if line.endswith("=updating")]
+    if updating:
+        raise NotYet("Swarm updates " + ", ".join(updating))
 
 
 def services(lab: Lab) -> list[dict]:
@@ -140,11 +143,11 @@ def scale(lab: Lab, service: str, count: int, *, say=print, timeout: float = 180
                          f"{error.result.err.strip()} (services: {names})") from None
     wait(lab, say=None, timeout=timeout)
 
-    def settled():  # Swarm counts a task as gone before its container is
+    def counted():  # Swarm counts a task as gone before its container is
         running = len(containers(lab, service))
         if running != count:
             raise NotYet(f"{running} of {count} containers")
-    until(settled, what=f"{count} containers of {service}", timeout=timeout, progress=None)
+    until(counted, what=f"{count} containers of {service}", timeout=timeout, progress=None)
     say(f"{service}: {count} running")
 
 

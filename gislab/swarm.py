@@ -59,12 +59,15 @@ def label(lab: Lab, say=print) -> None:
 
 def ready(lab: Lab, say=None, timeout: float = 90) -> None:
     """Wait until the Swarm calls every Pi Ready and a reachable manager."""
-    def ask():
-        table = status(lab)
-        good = table[(table.state == "Ready") & table.manager.isin(["Leader", "Reachable"])]
-        if len(good) < len(lab.machines):
-            raise NotYet(f"only {len(good)} of {len(lab.machines)} managers Ready")
-    until(ask, what="swarm ready", timeout=timeout, progress=say)
+    until(lambda: whole(lab), what="swarm ready", timeout=timeout, progress=say)
+
+
+def whole(lab: Lab) -> None:
+    """Raise NotYet while a Pi is not Ready, or not a reachable manager."""
+    table = status(lab)
+    good = table[(table.state == "Ready") & table.manager.isin(["Leader", "Reachable"])]
+    if len(good) < len(lab.machines):
+        raise NotYet(f"only {len(good)} of {len(lab.machines)} managers Ready")
 
 
 def status(lab: Lab) -> pd.DataFrame:

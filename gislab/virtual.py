@@ -108,6 +108,9 @@ def network(lab: Lab, say=print):
     try:
         net = client.networks.create(
             lab.name, driver="bridge", labels={LABEL: lab.name},
+            # A name of its own: what an engine that was killed has left behind (the bridge, its
+            # rules for iptables) then belongs to this network again, and masks none of its hosts.
+            options={"com.docker.network.bridge.name": bridge(lab)},
             ipam=IPAMConfig(pool_configs=[IPAMPool(
                 subnet=lab.subnet, gateway=str(lab.network.network_address + 1))]))
     except APIError as error:
@@ -115,6 +118,12 @@ def network(lab: Lab, say=print):
                            'another in lab.toml, e.g. subnet = "172.30.17.0/24"') from None
     say(f"network {lab.name}: made, {lab.subnet}")
     return net
+
+
+def bridge(lab: Lab) -> str:
+    """Return the name of the lab's bridge on this machine; a link's name has 15 characters."""
+    name = f"br-{lab.name}"
+    return name if len(name) <= 15 else f"br-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _pi_up(lab: Lab, machine: Machine, authorized_key: str, say) -> None:
@@ -201,6 +210,8 @@ def subnet_free(lab: Lab) -> None:
     """Raise VirtualError where another network of this machine overlaps the lab's."""
     for line in Local().run(["ip", "-4", "-o", "addr"], check=False).out.splitlines():
         fields = line.split()
+        if fields[1] == bridge(lab):
+            continue
         taken = ipaddress.IPv4Interface(fields[3]).network
         if taken.overlaps(lab.network):
             raise VirtualError(
