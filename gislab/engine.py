@@ -17,6 +17,7 @@ from .wait import NotYet, until
 
 DATA = Path("/var/lib/gislab/engine")
 LOG = Path("/var/lib/gislab/engine.log")
+PID = Path("/run/gislab/dockerd.pid")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 INTERPRETERS = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
 
@@ -114,11 +115,13 @@ def native() -> str:
 
 def _start(say) -> None:
     DATA.mkdir(parents=True, exist_ok=True)
-    Path("/run/gislab").mkdir(exist_ok=True)
+    PID.parent.mkdir(exist_ok=True)
+    _forget_dead(PID, "dockerd")
+    _forget_dead(Path("/run/docker/containerd/containerd.pid"), "containerd")
     say(f"this machine: starting a Docker engine, data in {DATA}, log in {LOG}")
     with LOG.open("ab") as log:
         process = subprocess.Popen(
-            ["dockerd", "--data-root", str(DATA), "--pidfile", "/run/gislab/dockerd.pid"],
+            ["dockerd", "--data-root", str(DATA), "--pidfile", str(PID)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/")
 
     def answers():
@@ -131,6 +134,17 @@ def _start(say) -> None:
             raise NotYet(str(error)) from None
 
     until(answers, what="the Docker engine", timeout=90)
+
+
+def _forget_dead(pidfile: Path, program: str) -> None:
+    """Remove the pid file of an engine that was killed: another program may have its number now,
+    and dockerd would take that one for an engine that runs."""
+    try:
+        running = Path(f"/proc/{int(pidfile.read_text())}/comm").read_text().strip()
+    except (OSError, ValueError):
+        running = ""
+    if running != program:
+        pidfile.unlink(missing_ok=True)
 
 
 def _debian_like() -> bool:
