@@ -201,8 +201,10 @@ def _prove(name: str, target: str, architecture: str, proof: list[str]) -> str:
 
 def _assemble(facts: dict, architecture: str, name: str, say) -> None:
     """Make the base out of Debian's packages and load it with the right architecture."""
-    if shutil.which("mmdebstrap") is None:
-        engine.install("mmdebstrap", say=say)
+    # arch-test: how mmdebstrap makes sure that foreign programs run here
+    missing = [name for name in ("mmdebstrap", "arch-test") if shutil.which(name) is None]
+    if missing:
+        engine.install(*missing, say=say)
     engine.emulate(architecture, say=say)
     with tempfile.TemporaryDirectory() as folder:
         layer = Path(folder) / "layer.tar"
