@@ -1,45 +1,13 @@
-"""Draw tables of the lab: how large the images are, and what runs on which Pi."""
+"""Draw the standing lab: what runs on which Pi."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from .plot import FILLS, HATCHES, Picture
+from .plot import FILLS, Picture
 
 # from the ground up, as the stack file has it; what is not named comes on top
 LAYERS = ("consul", "postgis", "pgpool", "mapserver", "haproxy", "keepalived")
-
-
-def images(table: pd.DataFrame) -> Picture:
-    """Draw the size of each image as a bar, platforms side by side, build time beside it.
-
-    Parameters
-    ----------
-    table : what images.build or images.table returns: image, platform, size MB, seconds.
-    """
-    platforms = sorted(table["platform"].unique())
-    names = list(dict.fromkeys(table.sort_values("size MB")["image"]))
-    picture = Picture(figsize=(8, 0.9 + 0.26 * len(names) * (len(platforms) + 0.4)))
-    axis = picture.add_subplot()
-    height = 0.8 / len(platforms)
-    for i, platform in enumerate(platforms):
-        rows = table[table["platform"] == platform]
-        places = [names.index(name) + (i - (len(platforms) - 1) / 2) * height
-                  for name in rows["image"]]
-        bars = axis.barh(places, rows["size MB"], height, color=FILLS[i], hatch=HATCHES[i],
-                         edgecolor="white", label=platform)
-        axis.bar_label(bars, [f"{size:.0f} MB, {seconds:.0f} s" for size, seconds
-                              in zip(rows["size MB"], rows["seconds"], strict=True)],
-                       padding=4, fontsize=8)
-    axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("size of the unpacked image in MB; beside it also the seconds of its build")
-    axis.set_xlim(0, table["size MB"].max() * 1.3)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="lower right", frameon=False)
-    picture.alt = "Sizes of the images: " + ", ".join(
-        f"{r.image} for {r.platform} {r[3]:.0f} MB"
-        for r in table[["image", "platform", "size MB"]].itertuples())
-    return picture
 
 
 def placement(tasks: pd.DataFrame) -> Picture:

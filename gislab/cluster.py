@@ -145,6 +145,8 @@ def _database_whole(lab: Lab) -> None:
     streaming = int((table.state == "streaming").sum()) if len(table) else 0
     if leaders != 1 or streaming != 2:
         raise NotYet(f"{leaders} primary, {streaming} of 2 replicas streaming")
+    if not table.role.isin(["sync_standby", "quorum_standby"]).any():
+        raise NotYet("no replica is synchronous")  # a write would have to wait
 
 
 def _vip_held(lab: Lab) -> None:

@@ -64,7 +64,8 @@ def test_one_primary_and_two_streaming_replicas_at_least_one_synchronous(now):
     roles = now.database.role.tolist()
     assert len(roles) == 3 and roles.count("leader") == 1
     assert (now.database.state == "streaming").sum() == 2
-    assert any("sync" in role for role in roles)
+    # quorum: any one of the two acknowledges, so both may become primary without a loss
+    assert set(roles) & {"sync_standby", "quorum_standby"}
 
 
 @pytest.mark.live
