@@ -62,9 +62,10 @@ def leftovers(lab: Lab) -> list[str]:
     """Name every container, volume and network of this lab that this machine holds."""
     client = engine.client()
     label = {"label": f"{LABEL}={lab.name}"}
-    return ([f"container {c.name}" for c in client.containers.list(all=True, filters=label)]
-            + [f"volume {v.name}" for v in client.volumes.list(filters=label)]
-            + [f"network {n.name}" for n in client.networks.list(filters=label)])
+    return sorted(
+        [f"container {c.name}" for c in client.containers.list(all=True, filters=label)]
+        + [f"volume {v.name}" for v in client.volumes.list(filters=label)]
+        + [f"network {n.name}" for n in client.networks.list(filters=label)])
 
 
 def power(lab: Lab) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
 import hypothesis
@@ -131,8 +130,6 @@ def _keep(item) -> Path:
     nodes.each(lab, look, nodes.alive(lab))
     return folder
 
-
-os.environ.setdefault("MPLBACKEND", "agg")
 # Live tests share two cores with a lab: slow is no failure of a pure test.
 hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
