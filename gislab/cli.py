@@ -146,13 +146,19 @@ def _say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def _written(value) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.1f}"  # NaN is unlike itself
+    return str(value)
+
+
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row])
+        shown.add_row(*[_written(v) for v in row])
     CONSOLE.print(shown)
 
 

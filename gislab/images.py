@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Built:
     seconds: float
     cached: bool
     proof: str
-    way: str = "native"  # or "mixed": see layers.with_native; or "emulated", every program
+    way: str  # native; mixed: see layers.with_native; or emulated, every program
 
 
 @cache
@@ -101,7 +101,7 @@ def table(lab: Lab) -> pd.DataFrame:
     client = engine.client()
     rows, digests = [], []
     for path in sorted((root() / "builds").glob("*.json")):
-        facts = Built(**json.loads(path.read_text()))
+        facts = _noted(path)
         try:
             digests.append(client.images.get(facts.tag).id)
         except ImageNotFound:
@@ -118,6 +118,7 @@ def costs(lab: Lab) -> pd.DataFrame:
         {"native": "", "mixed": "", "emulated": ", emulated"})
     size, seconds = (rows.pivot(index="image", columns="kind", values=value)
                      for value in ("size MB", "seconds"))
+    size = size[[kind for kind in size if "," not in kind]]  # emulated: the same files
     frame = size.add_prefix("MB ").join(seconds.add_prefix("s "))
     here = engine.native()
     for kind in seconds.columns.drop(here, errors="ignore"):
@@ -143,10 +144,10 @@ def _build(lab: Lab, name: str, architecture: str, plain: bool, say) -> Built:
     client = engine.client()
     try:
         size = client.images.get(target).attrs["Size"]
-        old = json.loads(note.read_text()) if note.exists() else {}
-        if old.get("tag") == target:
+        old = _noted(note) if note.exists() else None
+        if old and old.tag == target:
             say(f"{name}: at hand for {architecture}")
-            return Built(**{**old, "size": size, "cached": True})
+            return replace(old, size=size, cached=True)
     except ImageNotFound:
         pass
     engine.emulate(architecture, say=say)
@@ -225,6 +226,13 @@ def _prove(name: str, target: str, architecture: str, proof: list[str]) -> str:
         raise ImageError(f"{name}: does not run for {architecture} ({machine} {said} {done.err})")
     line = next((ln for ln in said.splitlines() if any(c.isdigit() for c in ln)), said)
     return f"{machine}: {line.strip()}"[:90]
+
+
+def _noted(path: Path) -> Built:
+    """Read what was noted when an image was built; a note from before `way` knew no mixed one."""
+    facts = json.loads(path.read_text())
+    own = facts["platform"] == f"linux/{engine.native()}"
+    return Built(**{"way": "native" if own else "emulated", **facts})
 
 
 def _architecture(lab: Lab, name: str) -> str:

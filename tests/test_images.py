@@ -144,11 +144,12 @@ def test_only_a_pc_helps_an_arm_build_with_its_own_programs(here, way, monkeypat
 
 def test_costs_are_told_side_by_side_with_their_ratio(paper, monkeypatch):
     """A row is an image; what was built for one machine only has no ratio."""
-    built = [images.Built("haproxy", "linux/amd64", "t", 80_000_000, 5.0, False, "p"),
+    built = [images.Built("haproxy", "linux/amd64", "t", 80_000_000, 5.0, False, "p", "native"),
              images.Built("haproxy", "linux/arm64", "t", 100_000_000, 9.0, False, "p", "mixed"),
              images.Built("haproxy", "linux/arm64", "t", 100_000_000, 150.0, False, "p",
                           "emulated"),
-             images.Built("consul", "linux/amd64", "t", 150_000_000, 16.0, False, "p")]
+             images.Built("consul", "linux/amd64", "t", 150_000_000, 16.0, False, "p",
+                          "native")]
     monkeypatch.setattr(images, "table", lambda lab: images._frame(built))
     monkeypatch.setattr(engine, "native", lambda: "amd64")
     costs = images.costs(paper).set_index("image")
