@@ -32,7 +32,7 @@ from .server import Server
 BASE, RAW = "GeoPandas `to_postgis`", "COPY of prepared data"
 SIZES = {"points": [100_000, 500_000], "polygons": [5_000, 20_000]}
 QUICK = {"points": [5_000, 20_000], "polygons": [500, 2_000]}
-SAMPLES = settings.PROJECT / "reports" / "bench-loading.jsonl"
+SAMPLES = settings.PROJECT / "reports"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -76,16 +76,15 @@ def measure(server: Server, sizes: dict, trials: int, folder: Path) -> tuple:
     An interrupted run goes on where it was, as long as nothing else has changed.
     """
     plan = hashlib.sha256(json.dumps([sizes, _code()]).encode()).hexdigest()
-    SAMPLES.parent.mkdir(exist_ok=True)
-    kept = [json.loads(line) for line in SAMPLES.read_text().splitlines()] \
-        if SAMPLES.exists() else []
-    kept = [one for one in kept if one["plan"] == plan]
+    SAMPLES.mkdir(exist_ok=True)
+    path = SAMPLES / f"bench-loading-{plan[:8]}.jsonl"
+    kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(s["trial"], s["kind"], s["rows"], s["index"], s["way"]) for s in kept}
     with server.connect("gis") as connection:
         connection.execute(f"create schema if not exists {peers.SCHEMA}")
         facts = _facts(connection)
     console = Console(stderr=True)
-    with Progress(console=console) as bar, SAMPLES.open("a") as file:
+    with Progress(console=console) as bar, path.open("a") as file:
         turns = trials * sum(len(n) for n in sizes.values()) * (2 * len(peers.PEERS)
                                                                 + len(peers.ALONE))
         task = bar.add_task("loading", total=turns)
@@ -99,12 +98,12 @@ def measure(server: Server, sizes: dict, trials: int, folder: Path) -> tuple:
                     bar.update(task, advance=1, description=f"{kind} {rows} {way}")
                     if (trial, kind, rows, index, way) in done:
                         continue
-                    sample = {"plan": plan, "trial": trial, "kind": kind, "rows": rows,
+                    sample = {"trial": trial, "kind": kind, "rows": rows,
                               "index": index, "way": way, **turn(server, peer, case, index)}
                     kept.append(sample)
                     file.write(json.dumps(sample) + "\n")
                     file.flush()
-    SAMPLES.rename(SAMPLES.with_name(f"bench-loading-{time.strftime('%Y%m%dT%H%M%S')}.jsonl"))
+    path.rename(SAMPLES / f"bench-loading-{time.strftime('%Y%m%dT%H%M%S')}.jsonl")
     return pandas.DataFrame(kept), facts
 
 
@@ -130,12 +129,9 @@ def _timed(lab: Lab, peer, case: peers.Case, index: bool) -> dict:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak (manual page proc(5))
     before = _status("VmHWM")
     start = time.monotonic()
-    peers.run(lab, peer, case, index)
+    peak = peers.run(lab, peer, case, index)
     seconds = time.monotonic() - start
-    if peer[1]:  # programs: each one's own peak, all of them at once
-        import resource
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    else:
+    if peak is None:
         peak = (_status("VmHWM") - before) / 1024
     return {"seconds": seconds, "megabytes": round(peak, 1)}
 

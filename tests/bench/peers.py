@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,22 +149,37 @@ PEERS = {"GeoPandas `to_postgis`": (to_postgis, False), "`gislab.loading`": (gis
 ALONE = {"`to_postgis`, its own index": (to_postgis_alone, False)}  # only with an index
 
 
-def run(lab: Lab, peer, case: Case, index: bool) -> None:
-    """Do what a peer does, here and now."""
+def run(lab: Lab, peer, case: Case, index: bool) -> float | None:
+    """Do what a peer does, here and now; of programs, return the larger one's peak in MB."""
     what, programs = peer
     found = what(lab, case, index)
-    if programs:
-        pipe, made = None, []
-        for i, words in enumerate(found):
-            last = i == len(found) - 1
+    if not programs:
+        return None
+    with tempfile.TemporaryFile("w+") as said:
+        made, pipe = [], None
+        for words in found:
             made.append(subprocess.Popen(
-                words, stdin=pipe, stdout=subprocess.DEVNULL if last else subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True))
+                words, stdin=pipe, stderr=said,
+                stdout=subprocess.DEVNULL if words is found[-1] else subprocess.PIPE))
             pipe = made[-1].stdout
-        said = [process.communicate()[1] if i == len(made) - 1 else "" for i, process in
-                enumerate(made)]
+        peak = 0.0
+        while made[-1].poll() is None:
+            peak = max(peak, *(_peak(process.pid) for process in made), 0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                made[-1].wait(0.02)
         if any(process.wait() for process in made):
-            raise RuntimeError(f"{found[0][0]}: {said[-1][-500:]}")
+            said.seek(0)
+            raise RuntimeError(f"{found[0][0]}: {said.read()[-500:]}")
+    return peak
+
+
+def _peak(pid: int) -> float:
+    """Return a program's peak so far. Its ru_maxrss would begin with that of its parent."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return 0
 
 
 def password(lab: Lab) -> None:
