@@ -6,7 +6,7 @@ from bench import bench_loading, peers
 pytestmark = pytest.mark.live
 
 
-def test_the_bench_of_loaders_has_every_way_with_and_without_an_index(the_engine, tmp_path, capsys):
+def test_the_bench_of_loaders_has_every_way_with_and_without_an_index(the_engine, tmp_path):
     """A short form of `make bench-loading`: each way really stored all rows, or it would stop."""
     words = ["--quick", "--points", "1000", "--polygons", "100", "--output", str(tmp_path)]
     assert bench_loading.main(words) == 0
