@@ -217,7 +217,7 @@ class _Work:
         if fresh:
             target.finish(connection, into, self.table, self.index)
         else:
-            connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*into)))
+            target.analyze(connection, into)
 
     def _prove(self, connection, into, fresh: bool, sent: int, stored: int) -> None:
         wrong = stored != sent

@@ -17,7 +17,7 @@ from psycopg import sql
 from . import shapes
 from .columns import Column, Encoded
 
-LONG = 4096  # bytes; of a longer value its SHA-256 is hashed, which is quicker here
+LONG = 256  # bytes; of a longer value its SHA-256 is hashed, which is quicker here
 _SEND = {"boolean": "boolsend", "smallint": "int2send", "integer": "int4send",
          "bigint": "int8send", "real": "float4send", "double precision": "float8send",
          "text": "textsend", "bytea": "byteasend", "date": "date_send", "numeric": "numeric_send",
@@ -88,21 +88,30 @@ def fingerprint(gdf: geopandas.GeoDataFrame) -> int:
 
 def _lookup3(data: bytes, size: numpy.ndarray) -> numpy.ndarray:
     """Hash values that lie one behind the other, each of its size in bytes."""
-    bytes_ = numpy.frombuffer(data + bytes(12), "u1")
-    words = numpy.lib.stride_tricks.as_strided(  # a word of 4 bytes from every place
-        bytes_[:4].view("<u4"), (len(bytes_) - 3,), (1,), writeable=False)
-    at = numpy.cumsum(size) - size
+    if not len(size):
+        return numpy.zeros(0, "u8")
+    data += bytes(12)  # so that there are three words behind the last value, too
     longest_first = None
-    if len(size) and size.min() // 12 != size.max() // 12:
+    if len(size) and size.min() == size.max():
+        at = numpy.zeros(len(size), "i8")
+
+        def word(offset: numpy.ndarray, rows: int) -> numpy.ndarray:
+            return numpy.ndarray((rows,), "<u4", data, int(offset[0]), (int(size[0]),))
+    else:
+        at = numpy.cumsum(size) - size
         longest_first = numpy.argsort(-size, kind="stable")
         size, at = size[longest_first], at[longest_first]
+        words = numpy.ndarray((len(data) - 3,), "<u4", data, 0, (1,))  # from every place
+
+        def word(offset: numpy.ndarray, rows: int) -> numpy.ndarray:
+            return words[offset]
     blocks = size // 12
     a = (size + 0x9E3779B9 + 3_923_095).astype("u4")
     state = numpy.stack([a, a, a])
     for block in range(int(blocks.max(initial=0))):
         active = int(numpy.count_nonzero(blocks > block))
         here = at[:active] + 12 * block
-        a, b, c = (state[i, :active] + words[here + 4 * i] for i in range(3))
+        a, b, c = (state[i, :active] + word(here + 4 * i, active) for i in range(3))
         for turn in ((4, 6, 8), (16, 19, 4)):
             a = (a - c) ^ _turned(c, turn[0])
             c = c + b
@@ -113,7 +122,7 @@ def _lookup3(data: bytes, size: numpy.ndarray) -> numpy.ndarray:
         state[:, :active] = a, b, c
     tail = at + 12 * blocks
     mask = _TAIL[size - 12 * blocks]
-    a, b, c = (state[i] + ((words[tail + 4 * i] & mask[:, i]) << (8 if i == 2 else 0))
+    a, b, c = (state[i] + ((word(tail + 4 * i, len(size)) & mask[:, i]) << (8 if i == 2 else 0))
                for i in range(3))
     for turn in ((14, 11, 25), (16, 4, 14)):
         c = (c ^ b) - _turned(b, turn[0])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import geopandas
@@ -83,7 +84,7 @@ def unverified(lab: Lab, case: Case, index: bool) -> None:
                  progress=False, say=lambda _: None)
 
 
-def prepared(lab: Lab, case: Case, index: bool) -> None:
+def prepared(lab: Lab, case: Case, index: bool, key: bool = False) -> None:
     """COPY of bytes that were made before: what server and wire can do."""
     with _connect(lab) as connection:
         connection.execute(sql.SQL("create table {} ({})").format(
@@ -93,6 +94,9 @@ def prepared(lab: Lab, case: Case, index: bool) -> None:
                 _name(case))) as copy:
             for part in case.stream:
                 copy.write(part)
+        if key:
+            connection.execute(sql.SQL("alter table {} add primary key (id)").format(
+                _name(case)))
         _index(connection, case, index)
 
 
@@ -143,8 +147,10 @@ def shp2pgsql(lab: Lab, case: Case, index: bool) -> list[list[str]]:
 
 # name in the table -> what does it, and whether that is a list of programs to run in a pipe
 PEERS = {"GeoPandas `to_postgis`": (to_postgis, False), "`gislab.loading`": (gislab, False),
-         "the same, `verify=False`": (unverified, False), "COPY of prepared data":
-         (prepared, False), "ADBC": (adbc, False), "ogr2ogr": (ogr2ogr, True),
+         "`gislab.loading`, `verify=False`": (unverified, False),
+         "COPY of prepared data": (prepared, False),
+         "COPY of prepared data, with a key": (partial(prepared, key=True), False),
+         "ADBC": (adbc, False), "ogr2ogr": (ogr2ogr, True),
          "shp2pgsql \\| psql": (shp2pgsql, True)}
 ALONE = {"`to_postgis`, its own index": (to_postgis_alone, False)}  # only with an index
 
