@@ -1,10 +1,10 @@
-"""The stream of a COPY, its hash and the bar: without any server."""
+"""The stream of a COPY and its hash: without any server."""
 
 import datetime
 import decimal
-import io
 import threading
 
+import geopandas
 import numpy
 import pandas
 import pyarrow
@@ -12,7 +12,6 @@ import pytest
 import shapely
 
 from gislab import columns, copying, proof, shapes, single
-from gislab.progress import Bar
 
 
 def kinds(values):
@@ -132,33 +131,5 @@ def test_nobody_works_on_when_the_reader_has_gone():
 def test_parts_of_a_collection_are_looked_at_too():
     ring = shapely.LinearRing([(0, 0), (1, 0), (1, 1)])
     deep = shapely.GeometryCollection([shapely.GeometryCollection([ring])])
-    import geopandas
     with pytest.raises(shapes.BadGeometry, match="LinearRing"):
         shapes.ewkb(geopandas.GeoSeries([deep], crs=4326))
-
-
-def test_a_bar_is_drawn_only_where_somebody_looks_and_after_a_moment(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-    monkeypatch.setattr("sys.stderr", seen := Terminal())
-    with Bar("loading t", None) as bar:
-        bar(1, 10)
-        assert seen.getvalue() == ""
-        monkeypatch.setattr("gislab.progress.MOMENT", -1)
-        bar(5, 10)
-        bar(10, 10)
-    assert "loading t" in seen.getvalue() and "10 of 10 rows" in seen.getvalue()
-    monkeypatch.setattr("sys.stderr", unseen := io.StringIO())
-    with Bar("loading t", None) as bar:
-        bar(5, 10)
-    assert unseen.getvalue() == ""
-
-
-def test_a_callers_own_progress_takes_the_place_of_the_bar():
-    told = []
-    with Bar("loading t", lambda *far: told.append(far)) as bar:
-        bar(5, 10)
-    with Bar("loading t", False) as bar:
-        bar(6, 10)
-    assert told == [(5, 10)]
