@@ -14,7 +14,8 @@ ifdef LAB
 export GISLAB_LAB := $(LAB)
 endif
 
-.PHONY: help lab test test-pure up status down doctor images notebooks setup clean
+.PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
+        bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -57,6 +58,11 @@ test: setup
 
 test-pure: setup
 	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+
+# How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
+bench-loading: setup
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_loading $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
