@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 import shapely
 
-from gislab import columns, copying, proof, shapes, single
+from gislab.loading import columns, copying, proof, shapes, single
 
 
 def kinds(values):

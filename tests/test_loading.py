@@ -16,8 +16,9 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 
-from gislab import copying, database, datasets, loading, postgis, shapes
-from gislab.shapes import LoadError
+from gislab import database, datasets, loading, postgis
+from gislab.loading import copying, shapes
+from gislab.loading.shapes import LoadError
 
 HERE = [Point(1, 2), Point(3, 4)]
 

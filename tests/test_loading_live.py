@@ -21,8 +21,9 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
-from gislab import datasets, files, loading, proof, shapes
-from gislab.shapes import LoadError
+from gislab import datasets, loading
+from gislab.loading import files, proof, shapes
+from gislab.loading.shapes import LoadError
 
 pytestmark = pytest.mark.live
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))

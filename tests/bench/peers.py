@@ -18,7 +18,8 @@ import pyogrio
 import shapely
 from psycopg import sql
 
-from gislab import copying, database, datasets, engine, loading
+from gislab import database, datasets, engine, loading
+from gislab.loading import copying
 from gislab.settings import Lab
 
 SCHEMA = "bench"

@@ -18,10 +18,11 @@ import psycopg
 import shapely
 from psycopg import sql
 
-from . import copying, database, files, proof, shapes, target
-from .progress import Bar
+from .. import database
+from ..progress import Bar
+from ..settings import Lab
+from . import copying, files, proof, shapes, target
 from .proof import Tally, fingerprint
-from .settings import Lab
 from .shapes import LoadError
 from .target import (
     GEOMETRY,
