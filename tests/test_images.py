@@ -6,7 +6,8 @@ import tempfile
 
 import pytest
 
-from gislab import engine, images, layers, settings
+from gislab import engine, images, settings
+from gislab.images import layers
 from gislab.shell import Local
 
 

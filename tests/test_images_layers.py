@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from gislab import layers
+from gislab.images import layers
 
 
 def elf(machine: int) -> bytes:

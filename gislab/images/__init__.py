@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 from docker.errors import ImageNotFound
 
-from . import engine, layers, wars
-from .settings import PROJECT, Lab, root
-from .shell import Local
+from .. import engine, wars
+from ..settings import PROJECT, Lab, root
+from ..shell import Local
+from . import layers
 
 FOLDER = PROJECT / "images"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from docker.errors import APIError, ImageNotFound
 
-from . import engine
-from .shell import CommandFailed, Local
+from .. import engine
+from ..shell import CommandFailed, Local
 
 MACHINES = {"amd64": 0x3e, "arm64": 0xb7}  # e_machine, byte 18 of an ELF file: elf(5)
 
