@@ -2,7 +2,7 @@
 
 import pytest
 
-from gislab import check, cluster, experiment, faults, outage, postgis, probe, stack, vip
+from gislab import check, cluster, experiment, faults, outage, postgis, probe, run, stack, vip
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300, func_only=True)]
 QUICK = dict(before=2, after=2)
@@ -71,11 +71,14 @@ def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
 
 def test_a_calm_lab_answers_every_question_on_every_lane(whole):
     lanes = (*probe.LANES, "features")
-    first = experiment._first_row(whole)
+    first = experiment.first_row(whole)
     with probe.vip(whole, lanes=lanes, first=first) as probes:
         probes.watch(3)
     samples = probes.samples()
     bad = samples[samples["outcome"] != "ok"]
     assert bad.empty, bad[["probe", "detail"]].drop_duplicates().to_string()
     assert samples.groupby("probe").size().min() > 20
-    assert len(experiment._rows(whole, first)) == samples["row"].notna().sum()
+    rows = experiment.final_reads(whole, first, first + 2 * probe.HALF)
+    found = outage.writes(run.make(samples, rows=rows))
+    assert found.safe and found.acknowledged == samples["row"].notna().sum()
+    assert len(found.readings) == 3

@@ -19,7 +19,8 @@ MODULES = {path.stem: path for path in sorted((PROJECT / "gislab").glob("*.py"))
 LATE = {("catalog", "geoserver"), ("catalog", "mapserver")}
 # Knowing one of these is knowing the Pis or the engine.
 MACHINES = {"virtual", "nodes", "images", "registry", "swarm", "stack", "cluster", "vip",
-            "doctor", "engine", "faults", "experiment", "wars"}
+            "doctor", "engine", "faults", "victims", "blows", "cuts", "experiment", "torture",
+            "wars"}
 DOORS = {"shell", "engine", "images"}  # the last two let a program run on, or write to a log
 TEXT = {".py", ".sh", ".toml", ".md", ".yml", ".cfg", ".conf", ".ipynb", ".svg", ".sql", ".lua",
         ".txt", ".xml", ""}
@@ -75,7 +76,7 @@ def test_imports_point_down_only(name):
     assert name not in reached(name)
 
 
-@pytest.mark.parametrize("name", ["run", "outage", "predict", "plot"])
+@pytest.mark.parametrize("name", ["run", "history", "outage", "predict", "plot"])
 def test_reading_a_run_needs_no_cluster(name):
     assert not reached(name) & MACHINES
     everything = set().union(*map(outside, reached(name) | {name}))
