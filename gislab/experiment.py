@@ -163,11 +163,16 @@ def first_row(lab: Lab) -> int:
     return (highest // probe.HALF + 1) * probe.HALF
 
 
-def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[tuple]:
+def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60, replicas: bool = True
+                ) -> list[tuple]:
     """Read from every member which rows from `first` up to `end` it holds, and how often each.
 
     Only once no write is under way any more (one whose client has gone may wait for a replica
     still), and every replica has replayed what the primary had written by then.
+
+    Parameters
+    ----------
+    replicas : False reads the primary alone, for a lab that has not come back as a whole.
 
     Returns the lines of run.Run.rows; WaitTimeout says which member could not be read.
     """
@@ -177,10 +182,13 @@ def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[
     def ask() -> list[tuple]:
         _quiet(lab)
         try:
-            postgis.replayed(lab)
+            if replicas:
+                postgis.replayed(lab)
             primary, table = postgis.primary(lab), postgis.each(lab, query)
         except (psycopg.OperationalError, CommandFailed, WaitTimeout) as error:
             raise NotYet(_line(error)) from None
+        if not replicas:
+            table = table[table["member"] == primary]
         found = {}
         for member, answer in zip(table["member"], table["answer"], strict=True):
             role = "primary" if member == primary else "replica"
@@ -189,8 +197,9 @@ def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[
                                              (line.split("|") for line in answer.splitlines())}
             except ValueError:
                 raise NotYet(f"{member}: {_line(answer)}") from None
-        if len(found) < MEMBERS:
-            raise NotYet(f"{len(found)} of {MEMBERS} members answer")
+        wanted = MEMBERS if replicas else 1
+        if len(found) < wanted:
+            raise NotYet(f"{len(found)} of {wanted} members answer")
         return history.reads(found)
     return until(ask, what="every member to tell its rows", timeout=timeout, every=1)
 

@@ -18,7 +18,7 @@ from . import blows, cuts, victims
 from .settings import Lab
 from .victims import FaultError, Target
 
-__all__ = ["ALL", "Fault", "FaultError", "Target", "named"]
+__all__ = ["ALL", "OPEN", "Fault", "FaultError", "Target", "named"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers ("Color Universal Design", 2008)
 GREEN, SKY, BLUE = "#009E73", "#56B4E9", "#0072B2"
@@ -200,6 +200,7 @@ ALL = {make.__name__: make for make in (
     primary_container_killed, primary_frozen, primary_paused, power_cut, pi_power_cut,
     primary_and_standby_dark, unplugged, primary_cut_off, primary_deaf, primary_mute, link_cut,
     ring_cut, consul_leader_lost, consul_majority_lost, cpu_full)}
+OPEN = ("pi_power_cut",)  # these take a `pick`
 
 
 def named(lab: Lab, name: str, **choice: int) -> Fault:
