@@ -119,13 +119,17 @@ class Sql:
         row = self.row(number)
         values = None if row is None else self._values(row)
         task = asyncio.create_task(self._answer(connection, values))
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # looked at in any case
         left = end - asyncio.get_running_loop().time()
-        done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+        except asyncio.CancelledError:  # a machine so busy that the probe gave up first
+            _shut(connection)
+            raise
         if not done:
             # Not cancelled: psycopg would first try, for seconds, to cancel at the server.
             # The socket is shut instead, and the task ends by itself.
             _shut(connection)
-            task.add_done_callback(lambda t: t.exception())
             raise Unknown("no answer in time")
         try:
             answer = task.result()
