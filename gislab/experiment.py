@@ -74,8 +74,8 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
         probes.watch(before)
         with broken(lab, fault, note, say=say):
             probes.watch(during)
-            _recovered(probes, recovery, note)
-        _recovered(probes, recovery, note)
+            recovered(probes, recovery, note)
+        recovered(probes, recovery, note)
         probes.watch(after)
     folder = Path(folder or run.folder_for(RUNS, fault.name))
     try:
@@ -135,8 +135,11 @@ def heal(lab: Lab, say=print) -> str | None:
     return fault.name
 
 
-def _recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -> None:
-    """Wait until every lane has succeeded, and nothing else, for `steady` seconds."""
+def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -> None:
+    """Wait until every lane has succeeded, and nothing else, for `steady` seconds.
+
+    That it has not within `timeout` seconds is noted as an event, and is a result.
+    """
     # Questions sent less than `timeout` ago may have no answer yet, and count as not failed;
     # so the last answered ones decide, and there must be enough of them.
     enough = max(3, int(probes.rate * steady / 2))

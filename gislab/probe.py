@@ -51,10 +51,12 @@ class Probes:
     ----------
     lanes : name -> Question.
     rate : float, questions per second and lane.
+    limit : int, how many questions of a lane may wait for their answers; one that comes due
+        beyond that is left out. None: as many as there are, which is what an outage looks like.
     """
 
-    def __init__(self, lanes: dict[str, Question], *, rate: float = 10):
-        self.lanes, self.rate = lanes, rate
+    def __init__(self, lanes: dict[str, Question], *, rate: float = 10, limit: int | None = None):
+        self.lanes, self.rate, self.limit = lanes, rate, limit
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._stop = threading.Event()
@@ -118,9 +120,10 @@ class Probes:
             if due > self.now():
                 await asyncio.sleep(min(due - self.now(), 0.2))
                 continue
-            task = asyncio.create_task(self._one(name, question, number))
-            asked.add(task)
-            task.add_done_callback(asked.discard)
+            if self.limit is None or len(asked) < self.limit:
+                task = asyncio.create_task(self._one(name, question, number))
+                asked.add(task)
+                task.add_done_callback(asked.discard)
             number += 1
         if asked:
             await asyncio.wait(asked, timeout=self._patience)
@@ -177,11 +180,15 @@ def writers(lab: Lab, *, rate: float = 5, timeout: float = 2, first: int = 0) ->
 
     While the network is cut, each side has its own HAProxy, and perhaps its own idea of who is
     primary. A client of that Pi would ask there; so one does, and what it is told is checked.
+
+    Each worker has a few connections, as a program has: many new ones at a time would keep a busy
+    database from coming back, and what is to be found here is what it forgets.
     """
     doors = {"sql_write": (lab.vip, lab.ports.sql), "write_primary": (lab.vip, lab.ports.primary)}
     doors |= {f"at_{m.name}": (m.address, lab.ports.primary) for m in lab.machines}
     return Probes({lane: _writer(lab, port, host=host, timeout=timeout, first=first + i * HALF)
-                   for i, (lane, (host, port)) in enumerate(doors.items())}, rate=rate)
+                   for i, (lane, (host, port)) in enumerate(doors.items())},
+                  rate=rate, limit=4)
 
 
 def _writer(lab: Lab, port: int, *, timeout: float, first: int, host: str | None = None) -> Sql:

@@ -168,6 +168,7 @@ def _one(lab: Lab, step: Step, probes: probe.Probes, events: list, say) -> None:
         note("not made", str(error))
         say(f"{fault.title}: not made ({error})")
         return
+    experiment.recovered(probes, 60, note)
     say(f"{fault.title}: whole again")
 
 

@@ -26,12 +26,13 @@ def draw(frame: geopandas.GeoDataFrame, title: str = "") -> Picture:
         if len(points):
             axis.scatter(points.geometry.x, points.geometry.y, c=colour, marker=marker, s=36,
                          linewidths=1.5 if marker == "x" else 0, label=f"{what}: {len(points)}")
-    axis.set(xlim=(-180, 180), ylim=(-90, 90), xticks=[], yticks=[], aspect="equal")
+    axis.set(xlim=(-180, 180), ylim=(-90, 90), xticks=[], yticks=[], xlabel="", ylabel="",
+             aspect="equal")
     said = "; ".join(f"{n} {what}" for what, n in frame["what"].value_counts().items())
     if frame.empty:
         said = "nothing is lost, doubled or unexpected"
-        axis.text(0.5, 0.5, said, transform=axis.transAxes, ha="center", va="center",
-                  fontsize=15, bbox={"facecolor": "white", "edgecolor": "#666666"})
+        axis.text(0.5, 0.08, said, transform=axis.transAxes, ha="center", va="center",
+                  fontsize=12, bbox={"facecolor": "white", "edgecolor": "#666666"})
     else:
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axis.set_title(title or "Writes that are not as they were acknowledged", fontsize=11)

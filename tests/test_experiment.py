@@ -151,7 +151,7 @@ def test_an_interrupted_experiment_undoes_its_fault(bench, monkeypatch):
     def interrupted(*_):
         assert not whole[0]
         raise KeyboardInterrupt
-    monkeypatch.setattr(experiment, "_recovered", interrupted)
+    monkeypatch.setattr(experiment, "recovered", interrupted)
     with pytest.raises(KeyboardInterrupt):
         experiment.measure(lab, fault, **QUICK)
     assert whole[0] and experiment.heal(lab, say=lambda text: None) is None
