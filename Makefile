@@ -15,11 +15,11 @@ export GISLAB_LAB := $(LAB)
 endif
 
 .PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
-        bench-loading
+        torture bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
-	@echo "  make doctor | up | status | down | notebooks | images [PLATFORM=linux/arm64]"
+	@echo "  make doctor | up | status | down | notebooks | torture | images [PLATFORM=linux/arm64]"
 
 setup: $(READY)
 
@@ -49,6 +49,12 @@ notebooks: setup
 
 status doctor down: setup
 	@$(GISLAB) $@
+
+# random faults for SECONDS while writing, the same for the same SEED; exit code 1 if one is lost
+SECONDS  := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),1800)
+SEED     ?= 1
+torture: setup
+	@$(GISLAB) torture --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)

@@ -12,7 +12,19 @@ from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, doctor, engine, experiment, images, nodes, report, settings, stack, wars
+from . import (
+    cluster,
+    doctor,
+    engine,
+    experiment,
+    images,
+    nodes,
+    report,
+    settings,
+    stack,
+    torture,
+    wars,
+)
 from .wait import NotYet
 
 CONSOLE = Console(soft_wrap=True, highlight=False)
@@ -71,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
                             ("plug", nodes.plug, "put a Pi's network cable back")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
+    hurt = verb("torture", _torture, "break the database at random while writing, and count what "
+                "is lost", heals=True)
+    hurt.add_argument("--seconds", type=float, metavar="S", help="1800; with --quick 100")
+    hurt.add_argument("--seed", type=int, default=1, help="the same seed, the same faults")
+    hurt.add_argument("--faults", nargs="+", metavar="NAME", help="only these")
+    hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
     run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
                heals=True)
     run.add_argument("--out", type=Path, default=Path("reports"))
@@ -129,6 +147,17 @@ def _scale(lab, options) -> None:
 
 def _heal(lab, options) -> None:
     experiment.heal(lab, say=_say)
+
+
+def _torture(lab, options) -> int:
+    names = options.faults or (torture.QUICK if options.quick else torture.HOLDS)
+    seconds = options.seconds or (100 if options.quick else 1800)
+    ordeal = torture.inflict(lab, seconds=seconds, seed=options.seed, names=names, say=_say)
+    if not ordeal.safe:
+        return 1
+    if ordeal.interrupted:
+        return 130
+    return 0 if ordeal.recovered else 1
 
 
 def _on_pi(do):
