@@ -15,7 +15,7 @@ from .members import containers, members, primary
 from .settings import Lab
 from .wait import NotYet, until
 
-__all__ = ["connect", "content_hash", "each", "lag", "members", "primary",
+__all__ = ["connect", "content_hash", "each", "lag", "members", "primary", "replayed",
            "rolling_restart", "switchover", "url", "verify"]
 
 
@@ -80,7 +80,7 @@ def verify(lab: Lab, table: str, gdf: geopandas.GeoDataFrame | None = None) -> p
 
 
 def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
-    _replayed(lab)
+    replayed(lab)
     found = each(lab, loading.fingerprint_query(table))
     wrong = found[~found["answer"].str.fullmatch(r"\d+\|-?\d+\|\d+")]
     if not wrong.empty:
@@ -92,7 +92,7 @@ def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
         shapes=[int(n) for n in parts[2]])
 
 
-def _replayed(lab: Lab) -> None:
+def replayed(lab: Lab) -> None:
     """Wait until every member has replayed what the primary has written by now."""
     with connect(lab, "postgres", port=lab.ports.primary) as connection:
         lsn = connection.execute("select pg_current_wal_lsn()").fetchone()[0]
