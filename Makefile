@@ -14,7 +14,7 @@ ifdef LAB
 export GISLAB_LAB := $(LAB)
 endif
 
-.PHONY: help lab test test-pure up status down doctor images notebooks setup clean
+.PHONY: help lab test test-pure bench-database up status down doctor images notebooks setup clean
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -57,6 +57,10 @@ test: setup
 
 test-pure: setup
 	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+
+# Goes on where it stopped; delete build/bench-database to begin anew.
+bench-database: up
+	@$(VENV)/bin/python tests/bench/bench_database.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

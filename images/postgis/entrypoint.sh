@@ -33,41 +33,25 @@ configure() {
     PATRONI_RESTAPI_PASSWORD=$(secret PATRONI_PASSWORD)
     PATRONI_SUPERUSER_PASSWORD=$(secret POSTGRES_PASSWORD)
     PATRONI_REPLICATION_PASSWORD=$(secret REPLICATION_PASSWORD)
-    PORT=$(port_of "$MEMBER")
+    RELAY=$(relay.sh port "$MEMBER")
     secret GIS_PASSWORD >/dev/null
     secret READER_PASSWORD >/dev/null
     export PATRONI_CONSUL_TOKEN PATRONI_RESTAPI_PASSWORD
     export PATRONI_SUPERUSER_PASSWORD PATRONI_REPLICATION_PASSWORD
     export PATRONI_NAME=$MEMBER PATRONI_SCOPE=$SCOPE
-    export PATRONI_CONSUL_HOST=$CONSUL:8500 PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
+    export PATRONI_CONSUL_HOST=$CONSUL:8500 PATRONI_CONSUL_CHECKS=
+    has checks && PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
     export PATRONI_POSTGRESQL_CONNECT_ADDRESS=$MEMBER:5432
     # by the relay in each member's own container, see peers.cfg
-    export PATRONI_RESTAPI_CONNECT_ADDRESS=127.0.0.1:$PORT
+    export PATRONI_RESTAPI_CONNECT_ADDRESS=127.0.0.1:$RELAY
+    has relay || PATRONI_RESTAPI_CONNECT_ADDRESS=$MEMBER:8008
     export PATRONI_RESTAPI_USERNAME=patroni
     export PATRONI_SUPERUSER_USERNAME=postgres PATRONI_REPLICATION_USERNAME=replicator
     export PATRONICTL_CONFIG_FILE=/etc/patroni/patroni.yml
 }
 
-# postgis2 -> 8012, where the relay of each member listens for it
-port_of() {
-    [[ "$1" =~ ([0-9]+)$ ]] || fail "MEMBER and MEMBERS end in a number, e.g. postgis1 (not $1)"
-    echo $(( 8010 + 10#${BASH_REMATCH[1]} ))
-}
-
-# The way to the other members' Patroni, started again should it ever end.
-relay() {
-    local member
-    for member in ${MEMBERS:-postgis1 postgis2 postgis3}; do
-        printf 'listen %s\n    bind 127.0.0.1:%d\n' "$member" "$(port_of "$member")"
-        # an order such as a switchover may take long, a question may not
-        printf '    http-request set-timeout server 1s if { method GET }\n'
-        printf '    server %s %s:8008 resolvers swarm init-addr none\n' "$member" "$member"
-    done > /tmp/peers.cfg
-    while true; do
-        haproxy -db -q -f /etc/patroni/peers.cfg -f /tmp/peers.cfg || true
-        sleep 1
-    done
-}
+# WITHOUT="watch relay checks" leaves these out: Patroni as it comes, to compare with
+has() { [[ " ${WITHOUT:-} " != *" $1 "* ]]; }
 
 # The check has to exist before Patroni makes a session that hangs on it.
 be_alive() {
@@ -84,8 +68,8 @@ _main() {
             if [[ "${2:-}" != --* ]]; then
                 configure
                 be_alive
-                relay &
-                watch.sh /var/lib/postgresql/17 &
+                relay.sh run &
+                has watch && watch.sh /var/lib/postgresql/17 &
                 guard.sh &
             fi
             ;;
