@@ -69,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("names", nargs="*", help="only these")
     build.add_argument("--platform", choices=settings.PLATFORMS)
     build.add_argument("--all", action="store_true", help="both map servers, and all the rest")
+    build.add_argument("--plain", action="store_true",
+                       help="emulate every program of an ARM build (slow), to compare")
+    build.add_argument("--costs", action="store_true",
+                       help="build nothing; say what each image took, natively and for ARM")
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
@@ -123,11 +127,15 @@ def _down(lab, options) -> None:
 def _images(lab, options) -> None:
     names = options.names or (list(images.plan()["images"]) if options.all else None)
     engine.ensure(say=_say)
+    if options.costs:
+        _show(images.costs(lab))
+        return
     wars.decide(lab, say=_say)
     if names and "geoserver" in names and not options.names and wars.at_hand() is None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
-    _show(images.build(lab, names, platform=options.platform, say=_say))
+    _show(images.build(lab, names, platform=options.platform, plain=options.plain,
+                       say=_say))
 
 
 def _scale(lab, options) -> None:
@@ -157,13 +165,19 @@ def _say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def _written(value) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.1f}"  # NaN is unlike itself
+    return str(value)
+
+
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row])
+        shown.add_row(*[_written(v) for v in row])
     CONSOLE.print(shown)
 
 
