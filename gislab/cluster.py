@@ -168,7 +168,7 @@ def _sql_answers(lab: Lab) -> None:
         try:
             with postgis.connect(lab, "gis", port=port) as connection:
                 connection.execute("SELECT id FROM lab.alive").fetchone()
-                if port != lab.ports.replicas and connection.execute(
+                if port == lab.ports.primary and connection.execute(
                         "SHOW transaction_read_only").fetchone() == ("on",):
                     raise NotYet(f"port {port}: writes are refused, see images/postgis/guard.sh")
         except psycopg.Error as error:
