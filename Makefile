@@ -14,7 +14,8 @@ ifdef LAB
 export GISLAB_LAB := $(LAB)
 endif
 
-.PHONY: help lab test test-pure bench-database up status down doctor images notebooks setup clean
+.PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
+        bench-database bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -60,7 +61,12 @@ test-pure: setup
 
 # Goes on where it stopped; delete build/bench-database to begin anew.
 bench-database: up
-	@$(VENV)/bin/python tests/bench/bench_database.py $(ARGS)
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_database $(ARGS)
+
+# How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
+bench-loading: setup
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_loading $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

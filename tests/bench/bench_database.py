@@ -1,8 +1,8 @@
 """How long the database is away under each fault: ours against Patroni as it comes.
 
-    python tests/bench/bench_database.py --minutes 8     # again and again: it goes on from there
-    python tests/bench/bench_database.py --report        # docs/bench-database.md and .svg
-    python tests/bench/bench_database.py --quick         # one trial of each, ours only
+    make bench-database ARGS="--minutes 8"   # again and again: it goes on from there
+    make bench-database ARGS=--report        # only docs/bench-database.md and .svg
+    make bench-database ARGS=--quick         # one trial of each, ours only
 
 Each trial is a Run in build/bench-database/<setup>/<fault>-<number>. What is there is not measured
 again, so the bench can be done in pieces; delete the folder to begin anew. It needs a lab that
