@@ -18,7 +18,8 @@ def ledger(whole):
     """A table for what a test writes; gone afterwards."""
     with postgis.connect(whole, port=whole.ports.primary) as connection:
         connection.execute("drop table if exists lab.ledger")
-        connection.execute("create table lab.ledger (id int primary key)")
+        connection.execute("create table lab.ledger "
+                           "(id int primary key, geom geometry(Point, 4326))")
     yield whole
     cluster.ready(whole)
     with postgis.connect(whole, port=whole.ports.primary) as connection:
