@@ -15,7 +15,7 @@ export GISLAB_LAB := $(LAB)
 endif
 
 .PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
-        torture bench-loading
+        torture bench-database bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -64,6 +64,10 @@ test: setup
 
 test-pure: setup
 	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+
+# Goes on where it stopped; delete build/bench-database to begin anew.
+bench-database: up
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_database $(ARGS)
 
 # How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
 bench-loading: setup

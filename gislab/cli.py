@@ -19,6 +19,7 @@ from . import (
     experiment,
     images,
     nodes,
+    postgis,
     report,
     settings,
     stack,
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
+    verb("rolling-restart", _rolling_restart, "restart the members of the database one by one",
+         heals=True)
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
@@ -119,6 +122,7 @@ def _up(lab, options) -> None:
 def _status(lab, options) -> None:
     now = cluster.status(lab)
     _say(f"lab {lab.name} ({lab.kind}), VIP {lab.vip}, maps by {lab.serves}")
+    _say(now.safety)
     for table in (now.nodes, now.database, now.maps):
         _show(table)
 
@@ -143,6 +147,10 @@ def _images(lab, options) -> None:
 
 def _scale(lab, options) -> None:
     stack.scale(lab, options.service, options.count, say=_say)
+
+
+def _rolling_restart(lab, options) -> None:
+    _show(postgis.rolling_restart(lab, say=_say))
 
 
 def _heal(lab, options) -> None:

@@ -34,13 +34,14 @@ class Timing:
     watch_timeout: float = 0.2  # ... how long it waits ...
     watch_fall: int = 2  # ... and how many misses it takes
     connect: float = 0.4  # HAProxy `timeout connect`
-    check_down: float = 0.25  # HAProxy `downinter`: how soon it sees that one is primary now
+    check_down: float = 0.15  # HAProxy `downinter`: how soon it sees that one is primary now
     probe_every: float = 0.25  # Consul gossip_lan.probe_interval
     suspicion: float = 4  # Consul gossip_lan.suspicion_mult
     servers: int = 3  # Consul
     alive_ttl: float = 2.0  # Consul's TTL check of the member's container
     loop_wait: float = 2.0  # Patroni
-    peer_poll: float = 2.0  # Patroni's timeout when it asks a peer that drops packets
+    watch_postgres: float = 0.1  # how often the member's watcher looks for its PostgreSQL
+    peer_poll: float = 0.3  # how long the relay to a peer waits for a host that drops packets
     promotion: float = 0.5  # pg_promote and the end of recovery, on an idle lab
     ttl: float = 20.0  # Patroni; the session in Consul is made with half of it
     session_ttl: float | None = None  # lock on the TTL alone, as Patroni does by default
@@ -184,25 +185,24 @@ def keepalived_killed(t: Timing) -> Prediction:
 
 
 def handed_over(t: Timing) -> Prediction:
-    """The primary stops as a service does, having sent everything; then a replica is promoted.
+    """The primary stops as a service does, having sent everything; then as if it had crashed.
 
-    The lock is given up, not lost, so nobody has to find out about a death. But the new primary
-    acknowledges nothing before a replica follows it, which that one decides in a loop of its own,
-    after a poll of its peers. (Patroni documentation, "Patroni REST API", switchover)
+    Nobody has to find out about a death, and nothing is to be recovered; but the stop itself, and
+    the first replica that follows the new primary and acknowledges, take their time too.
     """
-    return Prediction(t.promotion, t.promotion + t.check_down + t.loop_wait + t.peer_poll,
-                      "clean stop + promotion + HAProxy check + a replica follows (Patroni loop)")
+    crash = primary_killed(t)
+    return Prediction(crash.least, crash.most + t.promotion, f"clean stop + {crash.formula}")
 
 
 def primary_killed(t: Timing) -> Prediction:
-    """Patroni sees the postmaster gone, gives up the lock, a replica takes it.
+    """The member's watcher sees the postmaster gone and wakes Patroni, which gives up the lock.
 
-    With `primary_start_timeout: 0` it does so in its next loop; the replicas are woken by
-    Consul's blocking query. Then promotion, and HAProxy's checks that see the new primary.
-    (Patroni documentation, "Dynamic Configuration Settings")
+    With `primary_start_timeout: 0` it does so at once; the replicas are woken by Consul's
+    blocking query. Then promotion, and HAProxy's checks that see the new primary.
+    (images/postgis/watch.sh; Patroni documentation, "Dynamic Configuration Settings")
     """
-    return Prediction(t.promotion, t.loop_wait + t.promotion + t.check_down,
-                      "Patroni loop + promotion + HAProxy check")
+    return Prediction(t.promotion, t.watch_postgres + t.promotion + t.check_down,
+                      "watcher + promotion + HAProxy check")
 
 
 def container_killed(t: Timing) -> Prediction:
@@ -233,8 +233,9 @@ def gossip_death(t: Timing) -> Prediction:
 def database_moves(t: Timing) -> Prediction:
     """A Pi with the primary vanishes: gossip, then the lock, a vote, promotion, HAProxy.
 
-    Patroni asks its peers before it takes the lock, and a dead host that drops packets costs
-    the whole timeout. The VIP moves meanwhile, and is sooner.
+    Patroni asks its peers before it takes the lock, and waits two seconds for one that drops
+    packets; the relay in between gives up sooner (images/postgis/peers.cfg). The VIP moves
+    meanwhile, and is sooner.
     """
     if t.session_ttl is not None:
         return _by_ttl(t)

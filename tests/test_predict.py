@@ -80,6 +80,8 @@ def test_a_fault_without_a_theory_is_an_error():
     ("loop_wait", "images/postgis/patroni.yml", r"loop_wait: ([\d.]+)"),
     ("ttl", "images/postgis/patroni.yml", r"\bttl: ([\d.]+)"),
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
+    ("watch_postgres", "images/postgis/watch.sh", r'read -rt ([\d.]+) -u "\$never"'),
+    ("peer_poll", "images/postgis/peers.cfg", r"timeout +connect +([\d.]+ms)"),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),
     ("suspicion", "images/consul/entrypoint.sh", r'suspicion_mult\W+([\d.]+)'),
     ("check_down", "stack/haproxy.cfg", r"port 8008 .*\bdowninter ([\d.]+ms)"),
