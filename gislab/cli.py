@@ -12,7 +12,19 @@ from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, doctor, engine, experiment, images, nodes, report, settings, stack, wars
+from . import (
+    backup,
+    cluster,
+    doctor,
+    engine,
+    experiment,
+    images,
+    nodes,
+    report,
+    settings,
+    stack,
+    wars,
+)
 from .wait import NotYet
 
 CONSOLE = Console(soft_wrap=True, highlight=False)
@@ -60,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
+    one = verb("backup", _backup, "back the database up, into the repository of each Pi")
+    one.add_argument("--full", action="store_true", help="everything, not only what changed")
+    verb("backups", _backups, "say which backups there are, and what can be restored")
+    one = verb("restore", _restore, "have the database as it was at a moment")
+    one.add_argument("--to", metavar="TIME", help="e.g. 2026-11-23T14:05:09, or latest; without "
+                     "it, an interrupted restore goes on")
+    one.add_argument("--yes", action="store_true", help="do not ask")
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
@@ -117,6 +136,31 @@ def _images(lab, options) -> None:
 
 def _scale(lab, options) -> None:
     stack.scale(lab, options.service, options.count, say=_say)
+
+
+def _backup(lab, options) -> None:
+    _show(backup.take(lab, full=options.full, say=_say))
+
+
+def _backups(lab, options) -> None:
+    _show(backup.table(lab))
+    first, last = backup.window(lab)
+    _say(f"any moment from {first.astimezone().isoformat(' ', 'seconds')} to "
+         f"{last.astimezone().isoformat(' ', 'seconds')} can be restored")
+
+
+def _restore(lab, options) -> int:
+    if options.to and not options.yes:
+        _say(f"restore: {backup.plan(lab, options.to)}")
+        try:
+            answer = input("type yes to go on: ")
+        except EOFError:
+            answer = ""
+        if answer.strip() != "yes":
+            _say("nothing was changed; without a question: gislab restore --yes")
+            return 1
+    backup.restore(lab, options.to, confirm=True, say=_say)
+    return 0
 
 
 def _heal(lab, options) -> None:

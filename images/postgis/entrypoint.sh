@@ -35,6 +35,8 @@ configure() {
     PATRONI_REPLICATION_PASSWORD=$(secret REPLICATION_PASSWORD)
     secret GIS_PASSWORD >/dev/null
     secret READER_PASSWORD >/dev/null
+    # without REPOSITORIES there are no backups, e.g. in a bench of the image
+    [[ -z "${REPOSITORIES:-}" ]] || secret BACKUP_IDENTITY >/dev/null
     export PATRONI_CONSUL_TOKEN PATRONI_RESTAPI_PASSWORD
     export PATRONI_SUPERUSER_PASSWORD PATRONI_REPLICATION_PASSWORD
     export PATRONI_NAME=$MEMBER PATRONI_SCOPE=$SCOPE
@@ -54,9 +56,13 @@ be_alive() {
     alive.sh "$CONSUL" "$MEMBER-alive" &
 }
 
+keep_repository() {
+    [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
+}
+
 _main() {
     case "${1:-}" in
-        patroni) [[ "${2:-}" == --* ]] || { configure; be_alive; } ;;
+        patroni) [[ "${2:-}" == --* ]] || { configure; be_alive; keep_repository; } ;;
         patronictl) configure ;;
     esac
     exec "$@"
