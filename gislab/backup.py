@@ -184,21 +184,18 @@ def unfinished(lab: Lab) -> dict | None:
 def _finish(lab: Lab, step: dict, say) -> None:
     """Have the restored member lead, and the others follow it."""
     member = step["member"]
-    try:
-        leads = postgis.primary(lab) == member
-    except NotYet:
-        leads = False
-    if not leads:
-        _patronictl(lab, "restart", member, "--force")
 
     def led() -> None:
         if postgis.primary(lab) != member:
             raise NotYet(f"{postgis.primary(lab)} leads")
-    until(led, what=f"{member} to lead", timeout=120)
+    until(led, what=f"{member} to lead", timeout=180)
+    # it runs with the settings of its files; Patroni gives it those that all members share
+    _patronictl(lab, "restart", member, "--force")
+    until(led, what=f"{member} to lead", timeout=180)
     _patronictl(lab, "resume", "--wait")
     followers = [name for name in _containers(lab) if name != member]
     try:
-        until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=90)
+        until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=120)
     except WaitTimeout:  # too far behind for what the new primary still has: cloned instead
         now = postgis.members(lab).set_index("member")
         for name in followers:

@@ -145,7 +145,7 @@ def test_a_restore_pauses_stops_restores_starts_and_resumes(lab, pis):
     to = NOON - timedelta(minutes=5)
     backup.restore(lab, to.isoformat(), confirm=True, say=told.append)
     asked = [line for line in sent(pis) if "patronictl" in line]
-    assert [line.split()[3] for line in asked] == ["pause", "resume"]  # it leads already
+    assert [line.split()[3] for line in asked] == ["pause", "restart", "resume"]
     assert f"pi2: restore.sh {to.isoformat()} 1 3 20261123-115000F" in sent(pis)
     assert len([line for line in sent(pis) if "pg_ctl" in line and "stop" in line]) == 3
     assert told[0] == "flushed" and "pi2" not in told[1]

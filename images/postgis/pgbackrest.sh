@@ -20,7 +20,7 @@ host() {
 }
 
 data() {
-    export "PGBACKREST_PG$1_PATH=/var/lib/postgresql/17"
+    export "PGBACKREST_PG$1_PATH=${RESTORING:-/var/lib/postgresql/17}"
     export "PGBACKREST_PG$1_SOCKET_PATH=/run/postgresql"
 }
 
