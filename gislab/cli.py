@@ -139,11 +139,15 @@ def _scale(lab, options) -> None:
 
 
 def _backup(lab, options) -> None:
-    _show(backup.take(lab, full=options.full, say=_say))
+    backup.take(lab, full=options.full, say=_say)
 
 
 def _backups(lab, options) -> None:
-    _show(backup.table(lab))
+    table = backup.table(lab)
+    for column in ("start", "stop"):
+        table[column] = [f"{moment.to_pydatetime().astimezone():%m-%d %H:%M:%S}"
+                         for moment in table[column]]
+    _show(table)
     first, last = backup.window(lab)
     _say(f"any moment from {first.astimezone().isoformat(' ', 'seconds')} to "
          f"{last.astimezone().isoformat(' ', 'seconds')} can be restored")
