@@ -238,6 +238,7 @@ def _flush(lab: Lab, say) -> None:
         with connect(lab, "postgres", port=lab.ports.primary, autocommit=True) as connection:
             # Recovery stops at the first commit after the moment; on a calm lab there is none.
             connection.execute("set synchronous_commit = local")
+            connection.execute("set default_transaction_read_only = off")  # see guard.sh
             connection.execute("select pg_current_xact_id()")
             name, = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
     except psycopg.Error as error:

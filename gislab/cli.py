@@ -20,9 +20,11 @@ from . import (
     experiment,
     images,
     nodes,
+    postgis,
     report,
     settings,
     stack,
+    torture,
     wars,
 )
 from .wait import NotYet
@@ -69,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("names", nargs="*", help="only these")
     build.add_argument("--platform", choices=settings.PLATFORMS)
     build.add_argument("--all", action="store_true", help="both map servers, and all the rest")
+    build.add_argument("--plain", action="store_true",
+                       help="emulate every program of an ARM build (slow), to compare")
+    build.add_argument("--costs", action="store_true",
+                       help="build nothing; say what each image took, natively and for ARM")
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
@@ -79,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--to", metavar="TIME", help="e.g. 2026-11-23T14:05:09, or latest; without "
                      "it, an interrupted restore goes on")
     one.add_argument("--yes", action="store_true", help="do not ask")
+    verb("rolling-restart", _rolling_restart, "restart the members of the database one by one",
+         heals=True)
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
@@ -86,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
                             ("plug", nodes.plug, "put a Pi's network cable back")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
+    hurt = verb("torture", _torture, "break the database at random while writing, and count what "
+                "is lost", heals=True)
+    hurt.add_argument("--seconds", type=float, metavar="S", help="1800; with --quick 100")
+    hurt.add_argument("--seed", type=int, default=1, help="the same seed, the same faults")
+    hurt.add_argument("--faults", nargs="+", metavar="NAME", help="only these")
+    hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
     run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
                heals=True)
     run.add_argument("--out", type=Path, default=Path("reports"))
@@ -116,6 +130,7 @@ def _up(lab, options) -> None:
 def _status(lab, options) -> None:
     now = cluster.status(lab)
     _say(f"lab {lab.name} ({lab.kind}), VIP {lab.vip}, maps by {lab.serves}")
+    _say(now.safety)
     for table in (now.nodes, now.database, now.maps):
         _show(table)
 
@@ -127,11 +142,15 @@ def _down(lab, options) -> None:
 def _images(lab, options) -> None:
     names = options.names or (list(images.plan()["images"]) if options.all else None)
     engine.ensure(say=_say)
+    if options.costs:
+        _show(images.costs(lab))
+        return
     wars.decide(lab, say=_say)
     if names and "geoserver" in names and not options.names and wars.at_hand() is None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
-    _show(images.build(lab, names, platform=options.platform, say=_say))
+    _show(images.build(lab, names, platform=options.platform, plain=options.plain,
+                       say=_say))
 
 
 def _scale(lab, options) -> None:
@@ -167,8 +186,23 @@ def _restore(lab, options) -> int:
     return 0
 
 
+def _rolling_restart(lab, options) -> None:
+    _show(postgis.rolling_restart(lab, say=_say))
+
+
 def _heal(lab, options) -> None:
     experiment.heal(lab, say=_say)
+
+
+def _torture(lab, options) -> int:
+    names = options.faults or (torture.QUICK if options.quick else torture.HOLDS)
+    seconds = options.seconds or (100 if options.quick else 1800)
+    ordeal = torture.inflict(lab, seconds=seconds, seed=options.seed, names=names, say=_say)
+    if not ordeal.safe:
+        return 1
+    if ordeal.interrupted:
+        return 130
+    return 0 if ordeal.recovered else 1
 
 
 def _on_pi(do):
@@ -186,13 +220,19 @@ def _say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def _written(value) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.1f}"  # NaN is unlike itself
+    return str(value)
+
+
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row])
+        shown.add_row(*[_written(v) for v in row])
     CONSOLE.print(shown)
 
 

@@ -10,7 +10,20 @@ import pandas as pd
 import psycopg
 import requests
 
-from . import backup, images, nodes, ows, postgis, registry, stack, swarm, vip, virtual, wars
+from . import (
+    backup,
+    durability,
+    images,
+    nodes,
+    ows,
+    postgis,
+    registry,
+    stack,
+    swarm,
+    vip,
+    virtual,
+    wars,
+)
 from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
@@ -25,16 +38,24 @@ class Status:
     database: pd.DataFrame  # member, node, role, state, lag
     maps: pd.DataFrame  # server, node, answers, catalog
 
+    @property
+    def safety(self) -> str:
+        """Where an acknowledged write is now, see durability.told."""
+        if self.database.empty:
+            return f"durability {self.lab.durability}: no member of the database answers"
+        return durability.told(self.lab, self.database)
+
     def __str__(self) -> str:
         title = (f"lab {self.lab.name} ({self.lab.kind}), VIP {self.lab.vip}, "
-                 f"maps by {self.lab.serves}")
+                 f"maps by {self.lab.serves}\n{self.safety}")
         parts = [title] + [table.to_string(index=False)
                            for table in (self.nodes, self.database, self.maps)]
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
         return "".join(f"<h4>{name}</h4>" + table.to_html(index=False, border=0)
-                       for name, table in (("Pis", self.nodes), ("Database", self.database),
+                       for name, table in (("Pis", self.nodes),
+                                           (f"Database ({self.safety})", self.database),
                                            (f"Maps ({self.lab.serves})", self.maps)))
 
 
@@ -53,6 +74,7 @@ def up(lab: Lab, say=print) -> None:
     registry.pull(lab, say=say)
     changed = stack.deploy(lab, say=say)
     ready(lab, say=say)
+    durability.apply(lab, say=say)
     say(f"lab {lab.name}: everything answers at {lab.vip} "
         f"({'after' if changed else 'nothing was changed;'} {time.monotonic() - start:.0f} s)")
 
@@ -163,6 +185,9 @@ def _sql_answers(lab: Lab) -> None:
         try:
             with postgis.connect(lab, "gis", port=port) as connection:
                 connection.execute("SELECT id FROM lab.alive").fetchone()
+                if port == lab.ports.primary and connection.execute(
+                        "SHOW transaction_read_only").fetchone() == ("on",):
+                    raise NotYet(f"port {port}: writes are refused, see images/postgis/guard.sh")
         except psycopg.Error as error:
             raise NotYet(f"port {port}: {str(error).strip().splitlines()[0]}") from None
 

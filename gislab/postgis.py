@@ -5,58 +5,18 @@ Members talk on the Swarm's own network only, so they are asked inside their con
 
 from __future__ import annotations
 
-import json
-
 import geopandas
 import pandas as pd
 
-from . import loading, nodes, stack
+from . import loading, nodes
 from .database import NAME, connect, url
+from .handover import rolling_restart, switchover
+from .members import containers, members, primary
 from .settings import Lab
-from .shell import CommandFailed
 from .wait import NotYet, until
 
-__all__ = ["connect", "content_hash", "each", "lag", "members", "primary",
-           "switchover", "url", "verify"]
-
-# Bash speaks HTTP well enough: a Python or a curl each second would cost a Pi more.
-_CLUSTER = ("exec 3<>/dev/tcp/localhost/8008 && printf 'GET /cluster HTTP/1.0\\r\\n\\r\\n' >&3 "
-            "&& cat <&3")
-_COLUMNS = ["member", "node", "role", "state", "lag", "timeline"]
-
-
-def members(lab: Lab) -> pd.DataFrame:
-    """Return what Patroni says: member, node, role, state, lag (bytes), timeline.
-
-    The role of the primary is `leader`; of a replica `sync_standby` or `quorum_standby` if it
-    may become primary without losing a write, else `replica`.
-
-    Raises
-    ------
-    NotYet : no member answers at this moment.
-    """
-    for node, container in _containers(lab).values():
-        try:
-            answer = node.docker("exec", container, "bash", "-c", _CLUSTER, timeout=10)
-            listed = json.loads(answer[answer.index("{"):])["members"]
-        except (CommandFailed, ValueError, KeyError):
-            continue  # this one starts or stops; the next one knows as well
-        rows = [(m["name"], _pi(lab, m["name"]), m["role"], m["state"],
-                 m.get("lag", 0 if m["role"] == "leader" else None), m.get("timeline"))
-                for m in listed]
-        table = pd.DataFrame(sorted(rows), columns=_COLUMNS)
-        table["lag"] = pd.to_numeric(table["lag"], errors="coerce").astype("Int64")
-        return table
-    raise NotYet("no member of the database answers; see: gislab status")
-
-
-def primary(lab: Lab) -> str:
-    """Return the name of the member that takes writes, e.g. `postgis1`; NotYet if none does."""
-    table = members(lab)
-    leaders = table[(table["role"] == "leader") & (table["state"] == "running")]
-    if leaders.empty:
-        raise NotYet("no member is primary at this moment")
-    return leaders["member"].iloc[0]
+__all__ = ["connect", "content_hash", "each", "lag", "members", "primary", "replayed",
+           "rolling_restart", "switchover", "url", "verify"]
 
 
 def lag(lab: Lab) -> pd.DataFrame:
@@ -83,7 +43,7 @@ def lag(lab: Lab) -> pd.DataFrame:
 
 def each(lab: Lab, statement: str) -> pd.DataFrame:
     """Ask every member the same, on itself: member, node, answer (text; an error is one too)."""
-    found = _containers(lab)
+    found = containers(lab)
     if not found:
         raise NotYet("no member of the database answers; see: gislab status")
 
@@ -119,43 +79,8 @@ def verify(lab: Lab, table: str, gdf: geopandas.GeoDataFrame | None = None) -> p
     return found.drop(columns="shapes").assign(equal=alike)
 
 
-def switchover(lab: Lab, to: str | None = None, say=print) -> str:
-    """Hand the primary's role over, as planned work does, and return who has it now.
-
-    Parameters
-    ----------
-    to : a member, e.g. `postgis2`; by default a replica that lacks no acknowledged write.
-    """
-    table = members(lab)
-    former = primary(lab)
-    if to is None:
-        safe = table["role"].isin(["sync_standby", "quorum_standby"])
-        ready = table[safe & (table["state"] == "streaming")]
-        if ready.empty:
-            raise NotYet("no replica has every acknowledged write at this moment")
-        to = ready["member"].iloc[0]
-    if to not in set(table["member"]):
-        raise ValueError(f"no member {to!r}; there are " + ", ".join(table["member"]))
-    if to == former:
-        say(f"{to}: is primary already")
-        return to
-    node, container = _containers(lab)[to]
-    node.docker("exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
-                "--leader", former, "--candidate", to, "--force", timeout=90)
-
-    def changed() -> None:  # patronictl answers before the new primary takes writes
-        now = members(lab)
-        if (now["role"] == "leader").sum() != 1 or primary(lab) != to:
-            raise NotYet(f"{to} is not primary yet")
-        if (now["state"] == "streaming").sum() < len(table) - 1:
-            raise NotYet(f"{former} does not stream yet")
-    until(changed, what=f"{to} to be primary", timeout=90)
-    say(f"{to}: is primary, {former} is its replica")
-    return to
-
-
 def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
-    _replayed(lab)
+    replayed(lab)
     found = each(lab, loading.fingerprint_query(table))
     wrong = found[~found["answer"].str.fullmatch(r"\d+\|-?\d+\|\d+")]
     if not wrong.empty:
@@ -167,7 +92,7 @@ def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
         shapes=[int(n) for n in parts[2]])
 
 
-def _replayed(lab: Lab) -> None:
+def replayed(lab: Lab) -> None:
     """Wait until every member has replayed what the primary has written by now."""
     with connect(lab, "postgres", port=lab.ports.primary) as connection:
         lsn = connection.execute("select pg_current_wal_lsn()").fetchone()[0]
@@ -180,24 +105,3 @@ def _replayed(lab: Lab) -> None:
         if len(behind):
             raise NotYet(f"{', '.join(behind)} behind")
     until(ask, what=f"every member to have replayed {lsn}", timeout=60)
-
-
-def _containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
-    """Return member -> (Pi, container id), of those Pis that answer."""
-    service = '{{.Label "com.docker.swarm.service.name"}}'
-
-    def ask(node: nodes.Node) -> list[tuple[str, tuple[nodes.Node, str]]]:
-        try:
-            out = node.docker("ps", "--filter", f"name={stack.NAME}_postgis",
-                              "--format", "{{.ID}} " + service, timeout=15)
-        except CommandFailed:
-            return []
-        pairs = [line.split() for line in out.splitlines()]
-        return [(name.removeprefix(f"{stack.NAME}_"), (node, container))
-                for container, name in pairs]
-    return dict(pair for pairs in nodes.each(lab, ask) for pair in pairs)
-
-
-def _pi(lab: Lab, member: str) -> str:
-    """Return the Pi of a member: postgis1 is pinned to the first, see swarm.label."""
-    return lab.machines[int(member.removeprefix("postgis")) - 1].name

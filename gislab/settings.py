@@ -17,6 +17,7 @@ from pathlib import Path
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 MAP_SERVERS = ("auto", "mapserver", "geoserver")
+DURABILITY = ("strict", "available")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -60,6 +61,7 @@ class Lab:
     machines: tuple[Machine, ...] = ()
     platform: str = "auto"
     map_server: str = "auto"
+    durability: str = "strict"  # with one database member left: refuse writes, or go on
     registry_port: int = 5000
     ssh_key: str = ""  # of real Pis; a virtual lab makes its own
     ports: Ports = field(default_factory=Ports)
@@ -161,7 +163,8 @@ def make(table: dict) -> Lab:
     """Return a checked Lab made of `table`, the content of a lab.toml."""
     table = dict(table)
     _known(table, {f.name for f in dataclasses.fields(Lab)} | {"pis"}, "")
-    _texts(table, ("name", "kind", "subnet", "vip", "platform", "map_server", "ssh_key"), "")
+    _texts(table, ("name", "kind", "subnet", "vip", "platform", "map_server", "durability",
+                   "ssh_key"), "")
     given = {**table, "ports": _ports(table.get("ports", {}))}
     count = given.pop("pis", None)
     if given.get("kind", "virtual") not in ("virtual", "pi"):
@@ -255,6 +258,9 @@ def _check(lab: Lab) -> None:
         raise SettingsError("name", lab.name, "a word of small letters, digits and dashes")
     if lab.map_server not in MAP_SERVERS:
         raise SettingsError("map_server", lab.map_server, "say one of " + ", ".join(MAP_SERVERS))
+    if lab.durability not in DURABILITY:
+        raise SettingsError("durability", lab.durability, 'say "strict" (with one member of the '
+                            'database left, writes are refused) or "available" (they go on)')
     if len(lab.machines) % 2 == 0 or not 3 <= len(lab.machines) <= 7:
         raise SettingsError("machines", len(lab.machines), "an odd number of managers keeps a "
                             "majority when one is lost; list 3, 5 or 7")

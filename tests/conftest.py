@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from recorded import Pis
+from recorded import CLUSTER, Pis, said
 
 from gislab import cluster, engine, images, nodes, settings, virtual
 from gislab.shell import Recorded
@@ -47,6 +47,15 @@ def pis(paper, monkeypatch):
         nodes.Node(m.name, m.address, remote)
         for m, remote in zip(lab.machines, remotes, strict=True)])
     return remotes
+
+
+@pytest.fixture
+def three(pis):
+    """Three recorded Pis, each with its member's container."""
+    for number, remote in enumerate(pis, start=1):
+        remote.answers["docker", "ps"] = f"c{number} gis_postgis{number}"
+        remote.answers["docker", "exec", f"c{number}", "bash"] = said(CLUSTER)
+    return pis
 
 
 @pytest.fixture(autouse=True)

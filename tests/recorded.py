@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 class Pis(list):
     """The Pis' remotes, in order, in the place of those that `nodes.all` would make."""
@@ -29,3 +31,16 @@ def node_ls(*managers: str, down=()) -> str:
         f'"ID":"{name}xq4b0","ManagerStatus":"{"Unreachable" if name in down else status}",'
         f'"Self":false,"Status":"{"Down" if name in down else "Ready"}","TLSStatus":"Ready"}}'
         for name, status in zip(managers, ["Leader", "Reachable", "Reachable"], strict=False))
+
+# As Patroni 4.0.7 answered GET /cluster on the virtual lab, shortened by api_url.
+CLUSTER = {"members": [
+    {"name": "postgis2", "role": "leader", "state": "running", "host": "postgis2", "port": 5432,
+     "timeline": 3},
+    {"name": "postgis1", "role": "quorum_standby", "state": "streaming", "host": "postgis1",
+     "port": 5432, "timeline": 3, "lag": 0},
+    {"name": "postgis3", "role": "replica", "state": "starting", "host": "postgis3", "port": 5432,
+     "lag": "unknown"}], "scope": "gislab"}
+
+
+def said(cluster):
+    return "HTTP/1.0 200 OK\nContent-Type: application/json\n\n" + json.dumps(cluster)

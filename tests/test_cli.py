@@ -135,12 +135,14 @@ def test_up_stops_before_anything_is_built_on_a_machine_that_is_not_ready(monkey
 def test_status_names_the_lab_the_vip_and_the_map_server(monkeypatch, capsys):
     wide(monkeypatch)
     table = pd.DataFrame({"node": ["pi1"], "vip": ["holds it"]})
+    members = pd.DataFrame({"member": ["postgis1"], "role": ["leader"], "state": ["running"]})
     monkeypatch.setattr(cli.cluster, "status", lambda lab: cli.cluster.Status(
-        lab, table, pd.DataFrame({"member": ["postgis1"]}), pd.DataFrame({"map server": ["m"]})))
+        lab, table, members, pd.DataFrame({"map server": ["m"]})))
     assert cli.main(["status"]) == 0
     said = capsys.readouterr().out
     assert "lab gislab (virtual), VIP 172.30.16.100, maps by mapserver" in said
     assert "holds it" in said and "postgis1" in said
+    assert "one member is left, writes are refused" in said
 
 
 def test_what_was_done_is_said_in_the_past_tense(monkeypatch, capsys):

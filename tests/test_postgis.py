@@ -1,35 +1,13 @@
-"""Who is primary, who lags, what each member holds; and a planned switchover."""
+"""Who is primary, who lags, and what each member holds."""
 
-import json
 
 import pandas
 import pytest
+from recorded import CLUSTER, said
 
 from gislab import database, nodes, postgis
-from gislab.shell import CommandFailed, Result
+from gislab.shell import Result
 from gislab.wait import NotYet
-
-# As Patroni 4.0.7 answered GET /cluster on the virtual lab, shortened by api_url.
-CLUSTER = {"members": [
-    {"name": "postgis2", "role": "leader", "state": "running", "host": "postgis2", "port": 5432,
-     "timeline": 3},
-    {"name": "postgis1", "role": "quorum_standby", "state": "streaming", "host": "postgis1",
-     "port": 5432, "timeline": 3, "lag": 0},
-    {"name": "postgis3", "role": "replica", "state": "starting", "host": "postgis3", "port": 5432,
-     "lag": "unknown"}], "scope": "gislab"}
-
-
-def said(cluster):
-    return "HTTP/1.0 200 OK\nContent-Type: application/json\n\n" + json.dumps(cluster)
-
-
-@pytest.fixture
-def three(pis):
-    """Three recorded Pis, each with its member's container."""
-    for number, remote in enumerate(pis, start=1):
-        remote.answers["docker", "ps"] = f"c{number} gis_postgis{number}"
-        remote.answers["docker", "exec", f"c{number}", "bash"] = said(CLUSTER)
-    return pis
 
 
 def test_the_way_in_is_the_vip_and_no_password_is_in_the_address(paper):
@@ -90,7 +68,7 @@ def test_each_member_is_asked_on_itself(three, paper):
 
 
 def test_hashes_that_differ_are_told_by_member(three, paper, monkeypatch):
-    monkeypatch.setattr(postgis, "_replayed", lambda lab: None)
+    monkeypatch.setattr(postgis, "replayed", lambda lab: None)
     monkeypatch.setattr(postgis, "each", lambda lab, statement: pandas.DataFrame(
         [("postgis1", "pi1", "2|-5|7"), ("postgis2", "pi2", "2|-5|7"),
          ("postgis3", "pi3", "1|3|4")], columns=["member", "node", "answer"]))
@@ -102,41 +80,6 @@ def test_hashes_that_differ_are_told_by_member(three, paper, monkeypatch):
         columns=["member", "node", "answer"]))
     with pytest.raises(LookupError, match="does not exist"):
         postgis.verify(paper, "place")
-
-
-def test_a_switchover_goes_to_a_member_that_has_every_write(three, paper):
-    moved = json.loads(json.dumps(CLUSTER))
-    moved["members"][0].update(role="quorum_standby", state="streaming")
-    moved["members"][1].update(role="leader", state="running")
-    moved["members"][2].update(state="streaming")
-
-    class Moves(dict):
-        """Answers as before the switchover until it was asked for."""
-
-        def __getitem__(self, words):
-            if "patronictl" in words:
-                for number, remote in enumerate(three, start=1):
-                    dict.__setitem__(remote.answers, ("docker", "exec", f"c{number}", "bash"),
-                                     said(moved))
-            return super().__getitem__(words)
-    ask = ("docker", "exec", "c1", "entrypoint.sh", "patronictl")
-    three[0].answers = Moves({**three[0].answers, ask: "Successfully switched over"})
-    lines = []
-    assert postgis.switchover(paper, say=lines.append) == "postgis1"
-    (_, command), = three.sent("docker", "exec", "c1", "entrypoint.sh")
-    assert "switchover gislab --leader postgis2 --candidate postgis1 --force" in command
-    assert lines == ["postgis1: is primary, postgis2 is its replica"]
-    assert postgis.switchover(paper, "postgis1", say=lines.append) == "postgis1"
-    assert lines[-1] == "postgis1: is primary already"
-    with pytest.raises(ValueError, match="postgis1, postgis2, postgis3"):
-        postgis.switchover(paper, "postgis9")
-
-
-def test_a_refused_switchover_passes_through(three, paper):
-    ask = ("docker", "exec", "c1", "entrypoint.sh", "patronictl")
-    three[0].answers[ask] = Result(ask, 1, "", "Switchover failed")
-    with pytest.raises(CommandFailed, match="Switchover failed"):
-        postgis.switchover(paper, "postgis1")
 
 
 @pytest.mark.live
@@ -153,7 +96,7 @@ def test_a_written_row_is_on_every_member_and_a_planned_switchover_loses_none(la
             connection.execute("insert into lab.test_switchover values (2)")
         found = postgis.verify(lab, "lab.alive")
         assert len(found) == 3 and found["equal"].all()
-        postgis._replayed(lab)
+        postgis.replayed(lab)
         counts = postgis.each(lab, "select count(*) from lab.test_switchover")["answer"]
         assert counts.tolist() == ["2", "2", "2"]
         lag = postgis.lag(lab)

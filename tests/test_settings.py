@@ -105,6 +105,7 @@ def test_an_unknown_machine_is_answered_with_those_that_there_are():
     ({**PI, "machines": [{"name": "pi1"}]}, "machines.address", None, "each machine needs one"),
     ({**PI, "ssh_key": ""}, "ssh_key", "", "which private key"),
     ({"platform": "linux/arm"}, "platform", "linux/arm", "auto, linux/amd64, linux/arm64"),
+    ({"durability": "maybe"}, "durability", "maybe", "strict"),
     ({"map_server": "qgis"}, "map_server", "qgis", "auto, mapserver, geoserver"),
     ({"ports": 80}, "ports", 80, "write a table"),
     ({"ports": {"maps": 0}}, "ports.maps", 0, "from 1 to 65535"),

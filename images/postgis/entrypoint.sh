@@ -33,6 +33,7 @@ configure() {
     PATRONI_RESTAPI_PASSWORD=$(secret PATRONI_PASSWORD)
     PATRONI_SUPERUSER_PASSWORD=$(secret POSTGRES_PASSWORD)
     PATRONI_REPLICATION_PASSWORD=$(secret REPLICATION_PASSWORD)
+    RELAY=$(relay.sh port "$MEMBER")
     secret GIS_PASSWORD >/dev/null
     secret READER_PASSWORD >/dev/null
     # without REPOSITORIES there are no backups, e.g. in a bench of the image
@@ -40,12 +41,19 @@ configure() {
     export PATRONI_CONSUL_TOKEN PATRONI_RESTAPI_PASSWORD
     export PATRONI_SUPERUSER_PASSWORD PATRONI_REPLICATION_PASSWORD
     export PATRONI_NAME=$MEMBER PATRONI_SCOPE=$SCOPE
-    export PATRONI_CONSUL_HOST=$CONSUL:8500 PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
+    export PATRONI_CONSUL_HOST=$CONSUL:8500 PATRONI_CONSUL_CHECKS=
+    has checks && PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
     export PATRONI_POSTGRESQL_CONNECT_ADDRESS=$MEMBER:5432
-    export PATRONI_RESTAPI_CONNECT_ADDRESS=$MEMBER:8008 PATRONI_RESTAPI_USERNAME=patroni
+    # by the relay in each member's own container, see peers.cfg
+    export PATRONI_RESTAPI_CONNECT_ADDRESS=127.0.0.1:$RELAY
+    has relay || PATRONI_RESTAPI_CONNECT_ADDRESS=$MEMBER:8008
+    export PATRONI_RESTAPI_USERNAME=patroni
     export PATRONI_SUPERUSER_USERNAME=postgres PATRONI_REPLICATION_USERNAME=replicator
     export PATRONICTL_CONFIG_FILE=/etc/patroni/patroni.yml
 }
+
+# WITHOUT="watch relay checks" leaves these out: Patroni as it comes, to compare with
+has() { [[ " ${WITHOUT:-} " != *" $1 "* ]]; }
 
 # The check has to exist before Patroni makes a session that hangs on it.
 be_alive() {
@@ -56,13 +64,18 @@ be_alive() {
     alive.sh "$CONSUL" "$MEMBER-alive" &
 }
 
-keep_repository() {
-    [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
-}
-
 _main() {
     case "${1:-}" in
-        patroni) [[ "${2:-}" == --* ]] || { configure; be_alive; keep_repository; } ;;
+        patroni)
+            if [[ "${2:-}" != --* ]]; then
+                configure
+                be_alive
+                relay.sh run &
+                has watch && watch.sh /var/lib/postgresql/17 &
+                guard.sh &
+                [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
+            fi
+            ;;
         patronictl) configure ;;
     esac
     exec "$@"

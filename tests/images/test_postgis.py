@@ -123,23 +123,67 @@ def test_an_acknowledged_write_is_on_two_members(bench, members):
 
 
 def test_alone_it_reads_but_acknowledges_no_write(bench, members):
-    """With one member left a write waits until a second is back; reads go on."""
+    """With one member left a write waits, and soon is refused by name, until a second is back."""
     primary = bench.streaming(2)
     with bench.connect(primary) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS lonely (id int PRIMARY KEY)")
     others = [m for m in members if m != primary]
     for member in others:
         bench.containers[member].kill()
-    with bench.connect(primary) as connection, bench.connect(primary) as second:
+    insert = ["timeout", "3", "psql", "-qd", "gis", "-c", "INSERT INTO lonely VALUES (1)"]
+    assert bench.containers[primary].exec_run(insert).exit_code == 124
+
+    def refusing():
+        with bench.connect(primary) as connection:
+            if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
+                raise NotYet("a write would still wait")
+    until(refusing, what="a refusal", timeout=30)
+    with bench.connect(primary) as connection, \
+            pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("INSERT INTO lonely VALUES (2)")
+    with bench.connect(primary) as connection:
         assert connection.execute("SELECT id FROM lab.alive").fetchone() == (1,)
-        insert = ["timeout", "4", "psql", "-qd", "gis", "-c", "INSERT INTO lonely VALUES (1)"]
-        assert bench.containers[primary].exec_run(insert).exit_code == 124
-        assert second.execute("SELECT id FROM lab.alive").fetchone() == (1,)
     for member in others:
         bench.containers[member].start()
     bench.streaming(2)
-    with bench.connect(primary) as connection:
-        connection.execute("INSERT INTO lonely VALUES (2)")
+
+    def accepted():
+        with bench.connect(primary) as connection:
+            try:
+                connection.execute("INSERT INTO lonely VALUES (3)")
+            except psycopg.errors.ReadOnlySqlTransaction:
+                raise NotYet("still refused") from None
+    until(accepted, what="a write", timeout=5)
+
+
+def test_a_member_that_is_silent_costs_less_than_patronis_two_seconds(bench, members):
+    """The relay answers for it: nothing, at once when it is away, in a second when frozen."""
+    primary = bench.streaming(2)
+    one, other = [m for m in members if m != primary]
+    ask = (f"exec 3<>/dev/tcp/127.0.0.1/801{other[-1]}; "
+           "printf 'GET /patroni HTTP/1.0\\r\\n\\r\\n' >&3; time cat <&3")
+    bench.containers[other].pause()
+    try:
+        said = bench.containers[one].exec_run(
+            ["bash", "-c", "TIMEFORMAT=%R; " + ask]).output.decode()
+    finally:
+        bench.containers[other].unpause()
+    assert float(said) < 1.8
+    bench.streaming(2)
+
+
+def test_a_frozen_primary_is_ended_and_another_takes_over(bench, members):
+    """A session's TTL alone would take ten to twenty seconds."""
+    primary = bench.streaming(2)
+    bench.containers[primary].exec_run(["pkill", "-STOP", "-x", "postgres"])
+
+    def successor():
+        leader = [m["name"] for m in bench.cluster()
+                  if m["role"] == "leader" and m["name"] != primary and m["state"] == "running"]
+        if not leader:
+            raise NotYet(f"{primary} still counts as the leader")
+    until(successor, what="another primary", timeout=9, every=0.2)
+    bench.streaming(2)
 
 
 def test_a_killed_primary_loses_no_acknowledged_write(bench, members):

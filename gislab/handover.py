@@ -1,0 +1,103 @@
+"""Planned work on the database: hand the primary's role over, restart all members one by one."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+
+from . import nodes, stack
+from .members import containers, members, primary
+from .settings import Lab
+from .wait import NotYet, until
+
+
+def switchover(lab: Lab, to: str | None = None, say=print) -> str:
+    """Hand the primary's role over, as planned work does, and return who has it now.
+
+    Parameters
+    ----------
+    to : a member, e.g. `postgis2`. By default whichever replica is the first: the primary is
+        stopped when its replicas have all that it wrote, and they fail over at once (see
+        images/postgis/handover.sh). A certain member costs some seconds more: Patroni then lets
+        the others wait for it.
+    """
+    table = members(lab)
+    former = primary(lab)
+    safe = table["role"].isin(["sync_standby", "quorum_standby"])
+    if not (safe & (table["state"] == "streaming")).any():
+        raise NotYet("no replica has every acknowledged write at this moment")
+    if to is not None and to not in set(table["member"]):
+        raise ValueError(f"no member {to!r}; there are " + ", ".join(table["member"]))
+    if to == former:
+        say(f"{to}: is primary already")
+        return to
+    if to is None:
+        node, container = containers(lab)[former]
+        node.docker("exec", container, "handover.sh", timeout=90)
+    else:
+        node, container = containers(lab)[to]
+        node.docker("exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
+                    "--leader", former, "--candidate", to, "--force", timeout=90)
+
+    def changed() -> str:  # both come back before the new primary takes writes
+        now = primary(lab)
+        if now == former or to not in (None, now):
+            raise NotYet(f"{now} is primary")
+        _streaming(lab, len(table) - 1)
+        return now
+    now = until(changed, what=f"{to or 'another member'} to be primary", timeout=90)
+    say(f"{now}: is primary, {former} is its replica")
+    return now
+
+
+def rolling_restart(lab: Lab, image: str | None = None, say=print) -> pd.DataFrame:
+    """Restart every member, one at a time: the replicas first, then who was primary.
+
+    At every moment two members stream, so that writes go on; only the one switchover in
+    between is felt. A second call restarts them all again.
+
+    Parameters
+    ----------
+    image : another image to run from now on, under the name that the Pis pull it by.
+
+    Returns member, node, role (before) and seconds until it streamed again.
+    """
+    table = members(lab)
+    former = primary(lab)
+    replicas = [name for name in table["member"] if name != former]
+    rows = []
+    for member in [*replicas, former]:
+        if member == former:
+            switchover(lab, say=say)
+        start = time.monotonic()
+        _restart(lab, member, image)
+        until(lambda: _streaming(lab, len(replicas)), what=f"{member} to stream again",
+              timeout=300, every=1)
+        took = time.monotonic() - start
+        say(f"{member}: restarted, streams again after {took:.0f} s")
+        row = table[table["member"] == member].iloc[0]
+        rows.append((member, row["node"], row["role"], round(took, 1)))
+    return pd.DataFrame(rows, columns=["member", "node", "role", "seconds"])
+
+
+def _restart(lab: Lab, member: str, image: str | None) -> None:
+    """Have Swarm replace a member's container, and wait until there is another one."""
+    before = containers(lab)[member][1]
+    how = ["--image", image, "--no-resolve-image", "--with-registry-auth"] if image else []
+    nodes.manager(lab).docker("service", "update", "--force", "--detach", *how,
+                              f"{stack.NAME}_{member}", timeout=90)
+
+    def replaced() -> None:
+        if containers(lab).get(member, (None, before))[1] == before:
+            raise NotYet(f"Swarm has not replaced {member} yet")
+    until(replaced, what=f"a new container of {member}", timeout=180)
+
+
+def _streaming(lab: Lab, wanted: int) -> None:
+    table = members(lab)
+    found = int((table["state"] == "streaming").sum())
+    if (table["role"] == "leader").sum() != 1 or found < wanted:
+        raise NotYet(f"{found} of {wanted} replicas stream")
+    if not table["role"].isin(["sync_standby", "quorum_standby"]).any():
+        raise NotYet("no replica is synchronous")  # a write would have to wait

@@ -1,0 +1,278 @@
+"""How long the database is away under each fault: ours against Patroni as it comes.
+
+    make bench-database ARGS="--minutes 8"   # again and again: it goes on from there
+    make bench-database ARGS=--report        # only docs/bench-database.md and .svg
+    make bench-database ARGS=--quick         # one trial of each, ours only
+
+Each trial is a Run in build/bench-database/<setup>/<fault>-<number>. What is there is not measured
+again, so the bench can be done in pieces; delete the folder to begin anew. It needs a lab that
+stands, and leaves it in our own setup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import re
+import time
+
+import pandas as pd
+from matplotlib import pyplot
+
+from gislab import (
+    cluster,
+    experiment,
+    faults,
+    members,
+    nodes,
+    outage,
+    postgis,
+    run,
+    settings,
+    stack,
+)
+from gislab.wait import NotYet, until
+
+FOLDER = settings.PROJECT / "build" / "bench-database"
+REPORT = settings.PROJECT / "docs" / "bench-database.md"
+LANES = ("write_primary", "sql_write")
+NAMES = {"write_primary": "straight to the primary", "sql_write": "through Pgpool-II"}
+RATE = 10
+TRIALS = {"primary_killed": 10, "switchover": 10, "primary_container_killed": 5,
+          "primary_frozen": 5, "power_cut": 5}
+
+# What is left out (see images/postgis/entrypoint.sh), and Patroni's dynamic configuration. The
+# defaults are those of Patroni 4.0 ("Dynamic Configuration Settings"); what is PostgreSQL's, such
+# as synchronous replication, is the same in all.
+SETUPS = {
+    "ours": ("", {"ttl": 20, "loop_wait": 2, "retry_timeout": 8, "primary_start_timeout": 0}),
+    "no watcher, no relay": ("watch relay", {"ttl": 20, "loop_wait": 2, "retry_timeout": 8,
+                                             "primary_start_timeout": 0}),
+    "Patroni's defaults": ("watch relay checks", {"ttl": 30, "loop_wait": 10, "retry_timeout": 10,
+                                                  "primary_start_timeout": 300}),
+}
+
+
+def set_up(lab: settings.Lab, name: str) -> None:
+    """Have the lab's database run in one of SETUPS, and wait until it is whole."""
+    without, config = SETUPS[name]
+    manager = nodes.manager(lab)
+    changed = False
+    for member in sorted(members.containers(lab)):
+        now = json.loads(manager.docker("service", "inspect", f"{stack.NAME}_{member}", "--format",
+                                        "{{json .Spec.TaskTemplate.ContainerSpec.Env}}"))
+        if f"WITHOUT={without}" not in now:
+            manager.docker("service", "update", "--detach", "--env-add", f"WITHOUT={without}",
+                           f"{stack.NAME}_{member}")
+            changed = True
+    if changed:
+        until(lambda: stack.settled(lab), what="the setup", timeout=180, every=1)
+    cluster.ready(lab, say=None)
+    node, container = members.containers(lab)[postgis.primary(lab)]
+    words = [word for key, value in config.items() for word in ("-s", f"{key}={value}")]
+    node.docker("exec", container, "entrypoint.sh", "patronictl", "edit-config", lab.name,
+                "--force", "--quiet", *words)
+    until(lambda: _follows(lab, config["loop_wait"]), what="the configuration", timeout=60)
+
+
+def _follows(lab: settings.Lab, loop_wait: int) -> None:
+    """Every member has taken a new configuration over after its next look, or two."""
+    node, container = next(iter(members.containers(lab).values()))
+    out = node.docker("exec", container, "entrypoint.sh", "patronictl", "show-config", lab.name)
+    if f"loop_wait: {loop_wait}\n" not in out + "\n":
+        raise NotYet(out)
+
+
+def frozen(lab: settings.Lab) -> faults.Fault:
+    """Stop (SIGSTOP) every process of the primary's PostgreSQL."""
+    def signal(name):
+        return lambda lab, target: nodes.get(lab, target.node).run(
+            ["docker", "exec", target.container, "pkill", f"-{name}", "-x", "postgres"],
+            check=False)
+
+    def mend(lab, target):
+        signal("CONT")(lab, target)
+        cluster.ready(lab, say=None, timeout=180)
+    return dataclasses.replace(faults.primary_killed(lab), name="primary_frozen",
+                               title="primary frozen", hit=signal("STOP"), mend=mend)
+
+
+def by_patronictl(lab: settings.Lab) -> faults.Fault:
+    """Switch over as Patroni's own tool does."""
+    def hit(lab, target):
+        table = postgis.members(lab)
+        to = table.loc[table["state"] == "streaming", "member"].iloc[0]
+        postgis.switchover(lab, to, say=lambda text: None)
+    return dataclasses.replace(faults.switchover(lab), hit=hit)
+
+
+def fault_of(lab: settings.Lab, setup: str, name: str) -> faults.Fault:
+    """Return the fault as it is done in this setup."""
+    if name == "primary_frozen":
+        return frozen(lab)
+    if name == "switchover" and setup != "ours":
+        return by_patronictl(lab)
+    return faults.named(lab, name)
+
+
+def trial(lab: settings.Lab, setup: str, name: str, number: int) -> None:
+    """Do one trial and keep it; tell the load of the machine beside it."""
+    load = os.getloadavg()[0]
+    done = experiment.measure(lab, fault_of(lab, setup, name), before=2, during=1, after=1,
+                              recovery=120, rate=RATE, lanes=LANES, say=lambda text: None,
+                              folder=FOLDER / setup / f"{name}-{number:02d}")
+    found = [f"{lane} " + (f"{o.outage:.2f} s" if o.recovered else "not recovered")
+             for lane, o in ((lane, outage.of(done, lane)) for lane in LANES)]
+    written = outage.writes(done)
+    print(f"{setup}: {name} {number}: {', '.join(found)}; acknowledged {written.acknowledged}, "
+          f"lost {len(written.lost)}; load {load:.0f}", flush=True)
+
+
+def clients(lab: settings.Lab, seconds: int = 10) -> None:
+    """Measure both ways in with pgbench: one client, many, and many that only sit there."""
+    path = FOLDER / "clients.json"
+    if path.exists():
+        return
+    replica = next(m for m in sorted(members.containers(lab)) if m != postgis.primary(lab))
+    node, container = members.containers(lab)[replica]
+    rows = []
+    scripts = {"read": "select id, geom from lab.alive;",
+               "write": "insert into lab.bench default values;"}
+    with postgis.connect(lab, port=lab.ports.primary) as connection:
+        connection.execute("create table if not exists lab.bench "
+                           "(id bigint generated always as identity)")
+    for what, script in scripts.items():
+        for count, idle in ((1, 0), (16, 0), (1, 50)):
+            for way, port in (("direct", lab.ports.primary), ("pgpool", lab.ports.sql)):
+                sitting = [postgis.connect(lab, port=port, autocommit=True) for _ in range(idle)]
+                out = node.run(
+                    ["docker", "exec", "-i", container, "sh", "-c",
+                     "PGPASSWORD=$(cat /run/secrets/gis_password) pgbench -n -h "
+                     f"{lab.vip} -p {port} -U gis -c {count} -T {seconds} -f - gis 2>&1"
+                     .replace("-f -", "-f /dev/stdin")],
+                    input=script, timeout=seconds + 60, check=False).out
+                for connection in sitting:
+                    connection.close()
+                latency = re.search(r"latency average = ([\d.]+)", out)
+                rate = re.search(r"tps = ([\d.]+)", out)
+                rows.append({"statement": what, "clients": count, "idle": idle, "way": way,
+                             "ms": float(latency[1]) if latency else math.nan,
+                             "per second": float(rate[1]) if rate else math.nan})
+                print(rows[-1], "" if latency else out[-300:], flush=True)
+    with postgis.connect(lab, port=lab.ports.primary) as connection:
+        connection.execute("drop table lab.bench")
+    path.write_text(json.dumps(rows, indent=1))
+
+
+def results() -> pd.DataFrame:
+    """Return one line for each trial and lane that was kept."""
+    rows = []
+    for setup in SETUPS:
+        for path in sorted((FOLDER / setup).glob("*-[0-9][0-9]")):
+            kept = run.load(path)
+            lost = len(outage.writes(kept).lost)
+            for lane in LANES:
+                found = outage.of(kept, lane)
+                rows.append((setup, path.name[:-3], lane, found.outage, found.recovered, lost))
+    return pd.DataFrame(rows, columns=["setup", "fault", "lane", "outage", "recovered", "lost"])
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return trials, median, p95 and spread of each setup, fault and lane."""
+    rows = []
+    for (fault, lane, setup), group in table.groupby(["fault", "lane", "setup"], sort=False):
+        good = group.loc[group["recovered"], "outage"]
+        rows.append({"fault": fault, "lane": NAMES[lane], "setup": setup, "trials": len(group),
+                     "median [s]": good.median(), "p95 [s]": good.quantile(0.95),
+                     "least [s]": good.min(), "most [s]": good.max(),
+                     "not back": int((~group["recovered"]).sum()), "lost": group["lost"].sum()})
+    order = {name: place for place, name in enumerate(SETUPS)}
+    return (pd.DataFrame(rows).sort_values(by=["fault", "lane", "setup"], ignore_index=True,
+                                           key=lambda c: c.map(order) if c.name == "setup" else c)
+            .round(2))
+
+
+def report() -> None:
+    """Write what was measured as a page and a picture."""
+    table = results()
+    lines = [f"# {__doc__.splitlines()[0]}", "",
+             "Written by `make bench-database`. Virtual Pis on one machine: "
+             f"{os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}. An "
+             "outage is the longest time between two acknowledged writes in which one failed "
+             f"({RATE} writes per second on each way; `gislab.outage`).", "",
+             "![Outages by fault and setup](bench-database.svg)", "", _markdown(summary(table))]
+    if (FOLDER / "clients.json").exists():
+        ways = pd.DataFrame(json.loads((FOLDER / "clients.json").read_text()))
+        lines += ["", "## Pgpool-II beside the port of the primary", "",
+                  "`pgbench` of PostgreSQL 17 on a Pi, through the VIP, 10 s each; `idle` clients "
+                  "are connected and ask nothing.", "", _markdown(ways)]
+    REPORT.write_text("\n".join(lines) + "\n")
+    _draw(table)
+    print(f"{REPORT} written: {len(table)} outages")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns),
+            *[[str(v) for v in row] for row in table.itertuples(index=False)]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _draw(table: pd.DataFrame) -> None:
+    shown = table[(table["lane"] == "write_primary") & table["recovered"]]
+    found = list(dict.fromkeys(shown["fault"]))
+    figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.9 * max(1, len(found))))
+    colours = dict(zip(SETUPS, (faults.GREEN, faults.SKY, faults.VERMILION), strict=True))
+    for place, fault in enumerate(found):
+        for step, (setup, colour) in enumerate(colours.items()):
+            seconds = shown[(shown["fault"] == fault) & (shown["setup"] == setup)]["outage"]
+            axes.plot(seconds.clip(lower=0.05), [place + 0.22 * (step - 1)] * len(seconds), "o",
+                      color=colour, alpha=0.7, label=setup if place == 0 else None)
+    axes.set(xscale="log", xlabel="seconds without an acknowledged write",
+             yticks=range(len(found)), yticklabels=[f.replace("_", " ") for f in found])
+    axes.invert_yaxis()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, frameon=False)
+    figure.savefig(REPORT.with_suffix(".svg"), bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
+    parser.add_argument("--setup", nargs="*", choices=SETUPS, default=list(SETUPS))
+    parser.add_argument("--trials", nargs="*", metavar="FAULT=N", help="instead of all")
+    parser.add_argument("--quick", action="store_true", help="one of each, ours only")
+    parser.add_argument("--report", action="store_true", help="only write what there is")
+    options = parser.parse_args()
+    trials = {name: int(count) for name, count in
+              (word.split("=") for word in options.trials)} if options.trials else TRIALS
+    if options.quick:
+        trials, options.setup = dict.fromkeys(trials, 1), ["ours"]
+    if not options.report:
+        measure(settings.read(), options.setup, trials, time.monotonic() + 60 * options.minutes)
+    report()
+
+
+def measure(lab: settings.Lab, setups: list[str], trials: dict[str, int], end: float) -> None:
+    """Do what is missing, until the time is up; then leave the lab in our own setup."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for setup in setups:
+        missing = [(name, number) for name, count in trials.items()
+                   for number in range(1, count + 1)
+                   if not (FOLDER / setup / f"{name}-{number:02d}" / "run.json").exists()]
+        if missing and time.monotonic() < end:
+            set_up(lab, setup)
+        for name, number in missing:
+            if time.monotonic() > end:
+                break
+            cluster.ready(lab, say=None)
+            trial(lab, setup, name, number)
+    set_up(lab, "ours")
+    if time.monotonic() < end:
+        clients(lab)
+
+
+if __name__ == "__main__":
+    main()

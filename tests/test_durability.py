@@ -1,0 +1,48 @@
+"""With one member left, writes are refused or go on: as lab.toml says, and status tells it."""
+
+import dataclasses
+import json
+
+import pandas
+import pytest
+
+from gislab import durability
+from gislab.wait import NotYet
+
+COLUMNS = ["member", "role", "state"]
+WHOLE = pandas.DataFrame([("postgis1", "leader", "running"),
+                          ("postgis2", "quorum_standby", "streaming"),
+                          ("postgis3", "replica", "starting")], columns=COLUMNS)
+ALONE = WHOLE[:1]
+
+
+def config(strict):
+    return "HTTP/1.0 200 OK\n\n" + json.dumps({"ttl": 20, "synchronous_mode_strict": strict})
+
+
+def test_a_standing_database_is_changed_only_where_it_differs(three, paper):
+    lines = []
+    three[0].answers["docker", "exec", "c1", "bash"] = config(True)
+    assert not durability.apply(paper, say=lines.append) and lines == []
+    three[0].answers["docker", "exec", "c1", "entrypoint.sh", "patronictl"] = ""
+    other = dataclasses.replace(paper, durability="available")
+    assert durability.apply(other, say=lines.append)
+    (_, command), = three.sent("docker", "exec", "c1", "entrypoint.sh")
+    assert command.endswith("synchronous_mode_strict=false")
+    assert lines == ["database: durability is available now"]
+
+
+def test_without_a_member_that_answers_it_is_not_yet_so(three, paper):
+    for remote in three:
+        remote.answers["docker", "ps"] = ""
+    with pytest.raises(NotYet):
+        durability.apply(paper)
+
+
+def test_it_is_told_where_an_acknowledged_write_is(paper):
+    available = dataclasses.replace(paper, durability="available")
+    assert "on two Pis" in durability.told(paper, WHOLE)
+    assert "refused" in durability.told(paper, ALONE)
+    assert "ONE Pi alone" in durability.told(available, ALONE)
+    nobody = WHOLE.assign(role="replica")
+    assert "no member is primary" in durability.told(available, nobody)
