@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import psycopg
 
-from . import nodes, postgis, stack, timelines
+from . import members, nodes, timelines
 from .certificate import MEMBERS
 from .database import connect
 from .settings import Lab
@@ -50,7 +50,7 @@ def take(lab: Lab, *, full: bool = False, say=print) -> pd.DataFrame:
     ------
     BackupError : no Pi but the primary's own has taken one.
     """
-    primary = until(lambda: postgis.primary(lab), what="a primary to back up", timeout=30)
+    primary = until(lambda: members.primary(lab), what="a primary to back up", timeout=30)
     made, failed = [], []
     for member, (node, container) in _containers(lab).items():
         before = _backups(node, container, member)
@@ -186,8 +186,8 @@ def _finish(lab: Lab, step: dict, say) -> None:
     member = step["member"]
 
     def led() -> None:
-        if postgis.primary(lab) != member:
-            raise NotYet(f"{postgis.primary(lab)} leads")
+        if members.primary(lab) != member:
+            raise NotYet(f"{members.primary(lab)} leads")
     until(led, what=f"{member} to lead", timeout=180)
     # it runs with the settings of its files; Patroni gives it those that all members share
     _patronictl(lab, "restart", member, "--force")
@@ -197,21 +197,21 @@ def _finish(lab: Lab, step: dict, say) -> None:
     try:
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=120)
     except WaitTimeout:  # too far behind for what the new primary still has: cloned instead
-        now = postgis.members(lab).set_index("member")
+        now = members.members(lab).set_index("member")
         for name in followers:
             if name not in now.index or now.loc[name, "state"] != "streaming":
                 say(f"{name}: does not follow; copying it from {member}")
                 _patronictl(lab, "reinit", name, "--force")
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=1800)
     _journal(lab).unlink(missing_ok=True)
-    say(f"{member}: is primary on timeline {postgis.members(lab)['timeline'].max()}, "
+    say(f"{member}: is primary on timeline {members.members(lab)['timeline'].max()}, "
         f"{' and '.join(followers)} follow")
 
 
 def _former(lab: Lab, left: dict | None, wanted: timelines.Plan) -> str:
     """Return the member to restore: the primary, whose WAL may not be archived to its end."""
     try:
-        member = left["member"] if left else postgis.primary(lab)
+        member = left["member"] if left else members.primary(lab)
     except NotYet:
         member = wanted.backup.member
     found = _containers(lab)
@@ -219,7 +219,7 @@ def _former(lab: Lab, left: dict | None, wanted: timelines.Plan) -> str:
 
 
 def _follow(lab: Lab, followers: list[str]) -> None:
-    now = postgis.members(lab).set_index("member").reindex(followers)
+    now = members.members(lab).set_index("member").reindex(followers)
     behind = now[(now["state"] != "streaming") | (now["role"] == "replica")]
     if len(behind) or now["timeline"].nunique() > 1:
         raise NotYet(", ".join(f"{name} is {row.state}" for name, row in behind.iterrows()))
@@ -281,7 +281,7 @@ def _full_is_due(backups: list[Backup]) -> bool:
 
 def _containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
     """Return member -> (Pi, container id), of those Pis that answer."""
-    return {member: pair for member in MEMBERS for pair in stack.containers(lab, member)[:1]}
+    return dict(sorted(members.containers(lab).items()))
 
 
 def _patronictl(lab: Lab, verb: str, *words: str) -> None:

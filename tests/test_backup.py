@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from gislab import backup, cli, cluster, postgis
+from gislab import backup, cli, cluster, members
 from gislab.shell import Result
 from gislab.wait import NotYet
 
@@ -41,10 +41,8 @@ def on(number: int, words: tuple) -> tuple:
 def lab(pis, paper, monkeypatch):
     """Three recorded Pis whose repositories have one backup each, of 11:50."""
     for number, remote in enumerate(pis, start=1):
-        mine = f"label=com.docker.swarm.service.name=gis_postgis{number}"
         remote.answers.update({
-            ("docker", "ps"): "",
-            ("docker", "ps", "-q", "--no-trunc", "--filter", mine): f"c{number}",
+            ("docker", "ps"): f"c{number} gis_postgis{number}",
             on(number, INFO): info(NOON - timedelta(minutes=10)),
             ("docker", "exec", f"c{number}", "bash"): "",
             ("docker", "exec", f"c{number}", "sh"): "",
@@ -52,7 +50,7 @@ def lab(pis, paper, monkeypatch):
             on(number, PATRONICTL): "Success"})
     monkeypatch.setattr(backup, "_now", lambda lab: NOON)
     monkeypatch.setattr(backup, "_flush", lambda lab, say: say("flushed"))
-    monkeypatch.setattr(postgis, "members", lambda lab: MEMBERS)
+    monkeypatch.setattr(members, "members", lambda lab: MEMBERS)
     return paper
 
 
@@ -194,7 +192,7 @@ def test_patroni_that_is_paused_already_is_no_mistake(lab, pis):
 def test_without_a_primary_the_pi_with_the_backup_is_restored(lab, monkeypatch):
     def nobody(lab):
         raise NotYet("no member is primary")
-    monkeypatch.setattr(postgis, "primary", nobody)
+    monkeypatch.setattr(members, "primary", nobody)
     assert backup._former(lab, None, backup.plan(lab, "latest")) == "postgis3"
     assert backup._former(lab, {"member": "postgis1"}, backup.plan(lab, "latest")) == "postgis1"
 
