@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import backup as _backup  # the checks have the names of what they check
 from . import cluster, outage, postgis, vip
-from . import stack as _stack  # the checks have the names of what they check
+from . import stack as _stack
 from . import swarm as _swarm
 from .run import Run
 from .settings import Lab
@@ -104,6 +105,19 @@ def data(lab: Lab, tables: Iterable[str] = ("countries", "places", "points")) ->
               "gislab status")
         _ok(f"{name}: {table['rows'].iloc[0]} rows, the same on {len(table)} members "
             f"(hash {table['hash'].iloc[0]})")
+
+
+def backups(lab: Lab) -> None:
+    """Check that more than one Pi holds a backup, and that the WAL reaches the archive."""
+    table = _backup.table(lab)
+    _need(table["node"].nunique() > 1, f"{table['node'].nunique()} Pis hold a backup",
+          "gislab backup")
+    with postgis.connect(lab, "postgres", port=lab.ports.primary) as connection:
+        failing, = connection.execute(
+            "select coalesce(last_failed_time > last_archived_time, last_failed_time is not null) "
+            "from pg_stat_archiver").fetchone()
+    _need(not failing, "the last WAL was not archived", "gislab status: is another Pi there?")
+    _ok(f"{len(table)} backups on {', '.join(sorted(set(table['node'])))}; the WAL is archived")
 
 
 def maps(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import (
+    backup,
     cluster,
     doctor,
     engine,
@@ -77,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
+    one = verb("backup", _backup, "back the database up, into the repository of each Pi")
+    one.add_argument("--full", action="store_true", help="everything, not only what changed")
+    verb("backups", _backups, "say which backups there are, and what can be restored")
+    one = verb("restore", _restore, "have the database as it was at a moment")
+    one.add_argument("--to", metavar="TIME", help="e.g. 2026-11-23T14:05:09, or latest; without "
+                     "it, an interrupted restore goes on")
+    one.add_argument("--yes", action="store_true", help="do not ask")
     verb("rolling-restart", _rolling_restart, "restart the members of the database one by one",
          heals=True)
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
@@ -147,6 +155,35 @@ def _images(lab, options) -> None:
 
 def _scale(lab, options) -> None:
     stack.scale(lab, options.service, options.count, say=_say)
+
+
+def _backup(lab, options) -> None:
+    backup.take(lab, full=options.full, say=_say)
+
+
+def _backups(lab, options) -> None:
+    table = backup.table(lab)
+    for column in ("start", "stop"):
+        table[column] = [f"{moment.to_pydatetime().astimezone():%m-%d %H:%M:%S}"
+                         for moment in table[column]]
+    _show(table)
+    first, last = backup.window(lab)
+    _say(f"any moment from {first.astimezone().isoformat(' ', 'seconds')} to "
+         f"{last.astimezone().isoformat(' ', 'seconds')} can be restored")
+
+
+def _restore(lab, options) -> int:
+    if options.to and not options.yes:
+        _say(f"restore: {backup.plan(lab, options.to)}")
+        try:
+            answer = input("type yes to go on: ")
+        except EOFError:
+            answer = ""
+        if answer.strip() != "yes":
+            _say("nothing was changed; without a question: gislab restore --yes")
+            return 1
+    backup.restore(lab, options.to, confirm=True, say=_say)
+    return 0
 
 
 def _rolling_restart(lab, options) -> None:

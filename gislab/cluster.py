@@ -10,7 +10,20 @@ import pandas as pd
 import psycopg
 import requests
 
-from . import durability, images, nodes, ows, postgis, registry, stack, swarm, vip, virtual, wars
+from . import (
+    backup,
+    durability,
+    images,
+    nodes,
+    ows,
+    postgis,
+    registry,
+    stack,
+    swarm,
+    vip,
+    virtual,
+    wars,
+)
 from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
@@ -149,6 +162,10 @@ def _consul_whole(lab: Lab) -> None:
 
 
 def _database_whole(lab: Lab) -> None:
+    left = backup.unfinished(lab)
+    if left:
+        raise backup.BackupError(f"a restore to {left['to']} has not come to its end; it goes on "
+                                 "with: gislab restore")
     table = _patiently(lambda: postgis.members(lab))
     leaders = int((table.role == "leader").sum()) if len(table) else 0
     streaming = int((table.state == "streaming").sum()) if len(table) else 0
@@ -223,7 +240,8 @@ def _clear_pis(lab: Lab, say) -> None:
         say("swarm: none stands")
     for node in nodes.alive(lab):
         node.run(["docker", "swarm", "leave", "--force"], check=False)
-        for volume in (f"{stack.NAME}_consul", f"{stack.NAME}_postgis"):
+        for volume in (f"{stack.NAME}_consul", f"{stack.NAME}_postgis",
+                       f"{stack.NAME}_backup"):
             node.run(["docker", "volume", "rm", "--force", volume], check=False)
         node.run(["rm", "-rf", stack.ON_PI])
         left = node.docker("ps", "-aq", "--filter",

@@ -13,8 +13,9 @@ import requests
 from docker.errors import APIError, NotFound
 
 from . import engine, images, nodes, virtual
+from .certificate import selfsigned
 from .settings import Lab
-from .shell import Local, archive
+from .shell import archive
 from .wait import NotYet, until
 
 USER = "lab"
@@ -141,13 +142,8 @@ def _certificate(lab: Lab):
     """Return the paths of the registry's own certificate and key, made once per address."""
     host = address(lab).split(":")[0]
     certificate, key = lab.home / f"registry-{host}.crt", lab.home / f"registry-{host}.key"
-    if not certificate.exists():
-        Local().run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                     "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650",
-                     "-subj", f"/CN=gislab registry {lab.name}",
-                     "-addext", f"subjectAltName=IP:{host},IP:127.0.0.1",
-                     "-keyout", str(key), "-out", str(certificate)])
-        key.chmod(0o600)
+    selfsigned(certificate, key, subject=f"gislab registry {lab.name}",
+               names=f"IP:{host},IP:127.0.0.1")
     return certificate, key
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import catalog as catalogs
-from . import nodes, registry, settings
+from . import certificate, nodes, registry, settings
 from .settings import PROJECT, Lab
 from .shell import CommandFailed, archive
 from .wait import NotYet, until
@@ -63,8 +63,9 @@ def secrets(lab: Lab, say=print) -> None:
     manager = nodes.manager(lab)
     out = manager.docker("secret", "ls", "--format", '{{.Name}} {{.Labels}}')
     held = {line.split()[0]: line for line in out.splitlines() if line}
-    for name in settings.SECRETS:
-        value = lab.secret(name)
+    values = {name: lab.secret(name) for name in settings.SECRETS}
+    values[certificate.IDENTITY] = certificate.identity(lab)
+    for name, value in values.items():
         mark = f"gislab.digest={_digest(value.encode())}"
         if name not in held:
             manager.docker("secret", "create", "--label", mark, name, "-", input=value)

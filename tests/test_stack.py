@@ -6,7 +6,7 @@ import re
 import pytest
 from recorded import node_ls
 
-from gislab import nodes, settings, stack, wait
+from gislab import certificate, nodes, settings, stack, wait
 from gislab.shell import Result
 
 INSPECT = ("docker", "service", "inspect", "gis_consul")
@@ -56,9 +56,11 @@ def test_a_new_swarm_gets_every_secret_by_its_input_and_never_by_its_words(paper
     boss = swarm[0]
     made = [(c[-2], i) for c, i in zip(boss.commands, boss.inputs, strict=True)
             if c[:3] == ("docker", "secret", "create")]
-    assert made == [(name, paper.secret(name)) for name in settings.SECRETS]
+    assert made == [*((name, paper.secret(name)) for name in settings.SECRETS),
+                    (certificate.IDENTITY, certificate.identity(paper))]
     everything = " ".join(" ".join(c) for pi in swarm for c in pi.commands)
     assert not [name for name in settings.SECRETS if paper.secret(name) in everything]
+    assert "PRIVATE KEY" not in everything
 
 
 def test_the_stack_is_deployed_from_one_manager_with_its_files_beside_it(paper, swarm):
@@ -120,7 +122,7 @@ def test_everything_that_the_stack_file_asks_for_is_given(paper, swarm):
 def test_each_secret_of_the_stack_file_is_one_that_the_lab_makes():
     text = (stack.FOLDER / stack.FILE).read_text()
     named = re.findall(r"^  (\w+): \{external: true\}", text, re.MULTILINE)
-    assert sorted(named) == sorted(settings.SECRETS)
+    assert sorted(named) == sorted([*settings.SECRETS, certificate.IDENTITY])
 
 
 def test_nothing_in_the_stack_is_privileged_or_reaches_the_engine():

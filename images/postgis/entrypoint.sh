@@ -36,6 +36,8 @@ configure() {
     RELAY=$(relay.sh port "$MEMBER")
     secret GIS_PASSWORD >/dev/null
     secret READER_PASSWORD >/dev/null
+    # without REPOSITORIES there are no backups, e.g. in a bench of the image
+    [[ -z "${REPOSITORIES:-}" ]] || secret BACKUP_IDENTITY >/dev/null
     export PATRONI_CONSUL_TOKEN PATRONI_RESTAPI_PASSWORD
     export PATRONI_SUPERUSER_PASSWORD PATRONI_REPLICATION_PASSWORD
     export PATRONI_NAME=$MEMBER PATRONI_SCOPE=$SCOPE
@@ -71,6 +73,7 @@ _main() {
                 relay.sh run &
                 has watch && watch.sh /var/lib/postgresql/17 &
                 guard.sh &
+                [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
             fi
             ;;
         patronictl) configure ;;

@@ -42,6 +42,20 @@ def test_names_the_variable_that_is_missing(run, missing):
     assert "e.g." in said
 
 
+def test_a_member_with_repositories_needs_the_labs_certificate(run):
+    """Without it no backup would ever be made, and nobody would be told."""
+    code, said = run("postgis", "patroni", "/etc/patroni/patroni.yml",
+                     environment=COMPLETE | {"REPOSITORIES": "postgis1 postgis2"})
+    assert code != 0 and "BACKUP_IDENTITY_FILE is not set" in said
+    assert run("postgis", "pgbackrest", "version")[1].startswith("pgBackRest 2.")
+
+
+def test_without_a_lab_no_wal_is_kept_for_an_archive(run):
+    """A bench of the image has no repository: its disk must not fill."""
+    ask = ["env", "MEMBER=postgis1", "pgbackrest.sh", "archive-push", "pg_wal/0"]
+    assert run("postgis", *ask)[0] == 0
+
+
 def test_holds_no_secret(holds_no_secret):
     """Nothing secret is baked into the image."""
     assert holds_no_secret("postgis") == []

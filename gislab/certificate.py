@@ -1,0 +1,44 @@
+"""Certificates that are made for one lab, and trusted by nobody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .settings import Lab
+from .shell import Local
+
+IDENTITY = "backup_identity"  # the Swarm's secret; a member of the database is who holds it
+MEMBERS = ("postgis1", "postgis2", "postgis3")
+
+
+def selfsigned(certificate: Path, key: Path, *, subject: str, names: str) -> None:
+    """Make a key and a certificate that vouches for itself, unless they are there.
+
+    Parameters
+    ----------
+    subject : the common name. names : what the certificate is good for, e.g. `DNS:postgis1`.
+    """
+    if certificate.exists():
+        return
+    Local().run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650",
+                 "-subj", f"/CN={subject}", "-addext", f"subjectAltName={names}",
+                 "-keyout", str(key), "-out", str(certificate)])
+    key.chmod(0o600)
+
+
+def identity(lab: Lab) -> str:
+    """Return key and certificate by which database members know each other, in one PEM text.
+
+    The common name is the one that images/postgis/pgbackrest.conf lets in.
+    """
+    path = lab.home / "id_backup"  # beside the SSH key: reports look for the lines of both
+    if not path.exists():
+        key, certificate = path.with_suffix(".key"), path.with_suffix(".crt")
+        selfsigned(certificate, key, subject="gislab",
+                   names=",".join(f"DNS:{name}" for name in MEMBERS))
+        # one file in one move: half of it would never be mended
+        key.write_text(key.read_text() + certificate.read_text())
+        key.rename(path)
+        certificate.unlink()
+    return path.read_text()

@@ -1,0 +1,105 @@
+#!/bin/bash
+# pgBackRest with the Pis that answer now: `pgbackrest.sh archive-push pg_wal/0000...`.
+#
+# Each Pi has a repository of its own, which its member serves, and WAL goes to all of them: to
+# other Pis than the primary's, wherever that is. Left to itself, pgBackRest would keep all WAL
+# for one that is away, and at archive-push-queue-max drop even what the living have not got yet.
+# So a repository that does not answer within five seconds is left out of this one call. What it
+# misses meanwhile is read from the others, until its next backup makes it whole again.
+set -Eeuo pipefail
+
+: "${MEMBER:?the DNS name of this member, e.g. postgis1}"
+IDENTITY=/run/postgresql/identity.pem
+LOCAL=/var/lib/pgbackrest
+
+# tell pgBackRest of a member: `host REPO 2 postgis2`
+host() {
+    export "PGBACKREST_$1$2_HOST=$3" "PGBACKREST_$1$2_HOST_TYPE=tls"
+    export "PGBACKREST_$1$2_HOST_CA_FILE=$IDENTITY" "PGBACKREST_$1$2_HOST_CERT_FILE=$IDENTITY"
+    export "PGBACKREST_$1$2_HOST_KEY_FILE=$IDENTITY"
+}
+
+data() {
+    export "PGBACKREST_PG$1_PATH=${RESTORING:-/var/lib/postgresql/17}"
+    export "PGBACKREST_PG$1_SOCKET_PATH=/run/postgresql"
+}
+
+# others -> the other members whose server answers, asked all at once
+others() {
+    local name
+    for name in $REPOSITORIES; do
+        [[ "$name" == "$MEMBER" ]] \
+            || { pgbackrest --io-timeout=5 server-ping "$name" >/dev/null 2>&1 && echo "$name"; } &
+    done
+    wait
+}
+
+# the repositories of some members, each with its number in REPOSITORIES
+repositories() {
+    local name number=0
+    for name in $REPOSITORIES; do
+        number=$((number + 1))
+        [[ " $* " == *" $name "* ]] || continue
+        if [[ "$name" != "$MEMBER" ]]; then
+            host REPO $number "$name"
+        elif [[ -e $LOCAL/archive/gis/archive.info ]]; then
+            export "PGBACKREST_REPO${number}_PATH=$LOCAL"
+        fi
+    done
+}
+
+push() {
+    local found name taken=
+    found=$(others)
+    # on the primary's own Pi alone WAL is not safe: fail, keep it, and be asked again
+    [[ -n "$found" ]] || found=$REPOSITORIES
+    # shellcheck disable=SC2086
+    (repositories "$MEMBER" $found; exec pgbackrest --stanza=gis "$@") && exit 0
+    # One that answers but cannot take it, on a full disk or a spoilt card, must not hold up the
+    # others: then each by itself, and one on another Pi is enough.
+    for name in "$MEMBER" $found; do
+        (repositories "$name"; PGBACKREST_ARCHIVE_ASYNC=n exec pgbackrest --stanza=gis \
+            --reset-archive-push-queue-max "$@") || { echo "$name took no WAL" >&2; continue; }
+        [[ "$name" == "$MEMBER" ]] || taken=$name
+    done
+    [[ -n "$taken" ]]
+}
+
+# the repository of this Pi, and every member whose server answers
+members() {
+    local name number=1
+    export PGBACKREST_REPO1_PATH=$LOCAL PGBACKREST_REPO1_RETENTION_FULL=2
+    # small files together, and of large ones only the blocks that changed
+    export PGBACKREST_REPO1_BUNDLE=y PGBACKREST_REPO1_BLOCK=y
+    for name in $(others); do
+        number=$((number + 1))
+        host PG $number "$name"
+        data $number
+    done
+}
+
+_main() {
+    local code=0
+    data 1
+    case "${1:-}" in
+        archive-push)
+            # `docker run` without a lab has no repository, and no WAL that is worth one
+            [[ -n "${REPOSITORIES:-}" ]] || exit 0
+            push "$@"
+            exit ;;
+        archive-get)
+            # shellcheck disable=SC2046
+            repositories "$MEMBER" $(others)
+            pgbackrest --stanza=gis "$@" || code=$?
+            # 1: there is no such file. Else it is not known, and PostgreSQL must not go on as if
+            # the WAL ended here (PostgreSQL manual, 25.3.5: above 125 stops it)
+            exit $((code > 1 ? 255 : code)) ;;
+        # shellcheck disable=SC2046
+        restore) repositories "$MEMBER" $(others) ;;
+        backup|stanza-create) members ;;
+        *) export PGBACKREST_REPO1_PATH=$LOCAL ;;
+    esac
+    exec pgbackrest --stanza=gis "$@"
+}
+
+_main "$@"
