@@ -41,9 +41,9 @@ class Timing:
     alive_ttl: float = 2.0  # Consul's TTL check of the member's container
     loop_wait: float = 2.0  # Patroni
     watch_postgres: float = 0.1  # how often the member's watcher looks for its PostgreSQL
+    watch_frozen: float = 1.0  # for how long it lets a stopped one be
     peer_poll: float = 0.3  # how long the relay to a peer waits for a host that drops packets
     promotion: float = 0.5  # pg_promote and the end of recovery, on an idle lab
-    ttl: float = 20.0  # Patroni; the session in Consul is made with half of it
     session_ttl: float | None = None  # lock on the TTL alone, as Patroni does by default
 
 
@@ -251,15 +251,16 @@ def at_worst(p: Prediction) -> Prediction:
 
 
 def frozen(t: Timing) -> Prediction:
-    """PostgreSQL is stopped, Patroni waits for it, and so renews nothing: its session ends.
+    """PostgreSQL is stopped (SIGSTOP), and so cannot give up its role; it is ended, then replaced.
 
-    Patroni makes the session with half of its `ttl`, since Consul may keep one for twice as long
-    as it was asked to (patroni/dcs/consul.py; Consul documentation, "Sessions"). Nothing tells
-    of the death sooner: the container's alive check, and its Pi's gossip, go on.
+    The member's watcher ends it when it has been stopped for `watch_frozen`; from there on as
+    for a killed primary. (images/postgis/watch.sh)
     """
-    return Prediction(t.ttl / 2 - t.loop_wait + t.promotion,
-                      t.ttl + t.peer_poll + t.promotion + t.check_down,
-                      "half to whole of Patroni's ttl + peer poll + promotion + HAProxy check")
+    if t.session_ttl is not None:  # without the watcher: Patroni waits, and renews nothing
+        return _by_ttl(t)
+    dead = primary_killed(t)
+    return Prediction(t.watch_frozen + dead.least, t.watch_frozen + t.watch_postgres + dead.most,
+                      "watcher ends the frozen one + as a killed primary")
 
 
 def cut_off(t: Timing, probe: str) -> Prediction:

@@ -120,13 +120,13 @@ def bench(tmp_path, monkeypatch):
 
 LAB = lab_settings.make({"map_server": "mapserver"})
 NAMES = ("primary_killed", "pi_power_cut")
-QUICK = dict(seconds=1.2, seed=4, names=NAMES, say=lambda text: None)
+QUICK = dict(seconds=3, seed=4, names=NAMES, say=lambda text: None)
 
 
 def test_a_torture_writes_all_the_time_and_reports_each_fault(bench, tmp_path):
     said = []
     ordeal = torture.inflict(LAB, **{**QUICK, "say": said.append}, folder=tmp_path / "r")
-    planned = [s.fault for s in torture.schedule(4, 1.2, NAMES)]
+    planned = [s.fault for s in torture.schedule(4, 3, NAMES)]
     assert bench["struck"] == planned[:len(bench["struck"])] and len(bench["struck"]) >= 2
     assert ordeal.safe and ordeal.recovered and not ordeal.interrupted, ordeal.complaints
     assert ordeal.verdict.readers == READERS and ordeal.verdict.acknowledged > 20
@@ -140,12 +140,12 @@ def test_a_torture_writes_all_the_time_and_reports_each_fault(bench, tmp_path):
     assert kept["seed"] == 4 and kept["safe"] and kept["read_from"] == list(READERS)
     again = run.load(tmp_path / "r")
     assert toll.summary(again, outage.writes(again)) == kept
-    assert any("to replay: make torture SECONDS=1.2 SEED=4" in line for line in said)
+    assert any("to replay: make torture SECONDS=3 SEED=4" in line for line in said)
 
 
 def test_a_fault_that_leaves_the_victim_open_is_told_whom_the_seed_picked(bench, tmp_path):
     ordeal = torture.inflict(LAB, **QUICK, folder=tmp_path / "r")
-    picks = [s.pick for s in torture.schedule(4, 1.2, NAMES) if s.fault == "pi_power_cut"]
+    picks = [s.pick for s in torture.schedule(4, 3, NAMES) if s.fault == "pi_power_cut"]
     whom = ordeal.run.events.query("kind == 'strike' and fault == 'pi_power_cut'")["what"]
     assert whom.iloc[0] == f"the switch {{'pick': {picks[0]}}}"
 
