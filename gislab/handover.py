@@ -9,7 +9,7 @@ import pandas as pd
 from . import nodes, stack
 from .members import containers, members, primary
 from .settings import Lab
-from .wait import NotYet, until
+from .wait import NotYet, WaitTimeout, until
 
 
 def switchover(lab: Lab, to: str | None = None, say=print) -> str:
@@ -32,21 +32,19 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
     if to == former:
         say(f"{to}: is primary already")
         return to
+    def changed() -> str:  # both ways come back before the new primary takes writes
+        now = primary(lab)
+        if now == former or to not in (None, now):
+            raise NotYet(f"{now} is primary")
+        return now
     if to is None:
-        node, container = containers(lab)[former]
-        node.docker("exec", container, "handover.sh", timeout=90)
+        _hand_over(lab, former, changed)
     else:
         node, container = containers(lab)[to]
         node.docker("exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
                     "--leader", former, "--candidate", to, "--force", timeout=90)
-
-    def changed() -> str:  # both come back before the new primary takes writes
-        now = primary(lab)
-        if now == former or to not in (None, now):
-            raise NotYet(f"{now} is primary")
-        _streaming(lab, len(table) - 1)
-        return now
     now = until(changed, what=f"{to or 'another member'} to be primary", timeout=90)
+    until(lambda: _streaming(lab, len(table) - 1), what="its replicas to stream", timeout=90)
     say(f"{now}: is primary, {former} is its replica")
     return now
 
@@ -79,6 +77,24 @@ def rolling_restart(lab: Lab, image: str | None = None, say=print) -> pd.DataFra
         row = table[table["member"] == member].iloc[0]
         rows.append((member, row["node"], row["role"], round(took, 1)))
     return pd.DataFrame(rows, columns=["member", "node", "role", "seconds"])
+
+
+def _hand_over(lab: Lab, former: str, changed) -> None:
+    """Stop the primary so that another one takes over; again, if it came back as primary.
+
+    Before it gives up its role, its Patroni asks the replicas whether they would take it, once.
+    One that is too busy to answer at that moment counts as unable, and the former primary starts
+    again instead.
+    """
+    for last in (False, False, True):
+        node, container = containers(lab)[former]
+        node.docker("exec", container, "handover.sh", timeout=90)
+        try:
+            until(changed, what="another member to be primary", timeout=30)
+            return
+        except WaitTimeout:
+            if last:
+                raise
 
 
 def _restart(lab: Lab, member: str, image: str | None) -> None:

@@ -98,3 +98,23 @@ def test_a_member_counts_as_restarted_when_swarm_has_replaced_its_container(thre
     (_, command), = three.sent("docker", "service", "update")
     assert "--force" in command and "--image postgis:2" in command
     assert command.endswith("gis_postgis3")
+
+
+def test_a_primary_that_came_back_is_asked_again(three, paper, lines, monkeypatch):
+    """Its Patroni found no replica that answered at that moment, and started it again."""
+    ask, waits = ("docker", "exec", "c2", "handover.sh"), []
+    until = handover.until
+
+    def impatient(fn, *, what, timeout, **how):
+        waits.append(what)
+        return until(fn, what=what, timeout=0 if len(waits) == 1 else timeout, **how)
+    monkeypatch.setattr(handover, "until", impatient)
+
+    class Second(Moves):
+        def __getitem__(self, asked):
+            if set(self.words) & set(asked) and len(three.sent(*ask)) < 2:
+                return dict.__getitem__(self, asked)
+            return super().__getitem__(asked)
+    three[1].answers = Second(three, {**three[1].answers, ask: ""}, "handover.sh")
+    assert postgis.switchover(paper, say=lines.append) == "postgis1"
+    assert len(three.sent(*ask)) == 2
