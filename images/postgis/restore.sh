@@ -49,6 +49,9 @@ recover() {
     options+=" -c recovery_target_action=promote"
     options+=" -c restore_command='pgbackrest.sh archive-get %f %p'"
     [[ "$TO" == latest ]] || options+=" -c recovery_target_time=$TO"
+    # A primary that was a replica before has all targets in its settings, empty ones by Patroni,
+    # and PostgreSQL takes an empty one after ours for a second one. Patroni writes them anew.
+    sed -i '/^recovery_target/d' "$RESTORING/postgresql.conf"
     touch "$RESTORING/recovery.signal"
     pg_ctl -D "$RESTORING" -w -t 86400 -l "$LOG" -o "$options" start >/dev/null 9>&- || broken
     # pg_ctl is content with a replay under way; the eighth line says `ready` after the promotion
