@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -188,7 +189,10 @@ def _finish(lab: Lab, step: dict, say) -> None:
     def led() -> None:
         if members.primary(lab) != member:
             raise NotYet(f"{members.primary(lab)} leads")
-    until(led, what=f"{member} to lead", timeout=180)
+    # A Patroni that was started while the files were aside does not know their version, and so
+    # cannot lead, until the restart below.
+    with suppress(WaitTimeout):
+        until(led, what=f"{member} to lead", timeout=40)
     # it runs with the settings of its files; Patroni gives it those that all members share
     _patronictl(lab, "restart", member, "--force")
     until(led, what=f"{member} to lead", timeout=180)
