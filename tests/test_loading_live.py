@@ -386,7 +386,8 @@ def test_an_id_with_doubles_in_a_file_leaves_nothing(server, plain, tmp_path):
 PEAK = """
 import dataclasses, re, sys
 from pathlib import Path
-from gislab import files, loading, settings
+from gislab import loading, settings
+from gislab.loading import files
 files.BATCH = 1_000_000
 lab = dataclasses.replace(settings.make({"name": sys.argv[1]}), vip=sys.argv[2],
                           ports=settings.Ports(sql=6432, primary=5432))
