@@ -21,12 +21,18 @@ def pytest_addoption(parser):
                      help="a live test that cannot run is a failure, not a skip")
     parser.addoption("--need-geoserver", action="store_true",
                      help="the same for tests that need GeoServer's WAR")
+    parser.addoption("--long", action="store_true",
+                     help="run the longer ones of the fault tests, too")
     parser.addoption("--keep-lab", action="store_true",
                      help="leave the lab of the live tests standing")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Pure tests first: a typing error shows in seconds, not after the lab is up."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
     items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
                                  item.get_closest_marker("live") is not None))
 

@@ -60,11 +60,14 @@ def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
     assert (members["state"] == "streaming").sum() == 2
 
 
+LONG = (("primary_frozen", 60), ("primary_paused", 60), ("link_cut", 15), ("ring_cut", 10),
+        ("consul_leader_lost", 5), ("primary_and_standby_dark", 10))
+
+
 @pytest.mark.parametrize("name, during", [
-    ("primary_frozen", 60), ("primary_paused", 60),
-    ("primary_cut_off", 15), ("primary_deaf", 15), ("primary_mute", 15), ("link_cut", 15),
-    ("ring_cut", 10), ("consul_leader_lost", 5), ("consul_majority_lost", 15),
-    ("primary_and_standby_dark", 10)])
+    ("primary_frozen", 10), ("primary_paused", 10), ("primary_cut_off", 15),
+    ("primary_deaf", 15), ("primary_mute", 15), ("consul_majority_lost", 15),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)])
 def test_no_acknowledged_write_is_lost_and_no_former_primary_acknowledges(
         whole, tmp_path, name, during):
     """Whatever is frozen, cut or lost; and once it is undone, the lab is whole by itself."""
@@ -73,6 +76,7 @@ def test_no_acknowledged_write_is_lost_and_no_former_primary_acknowledges(
     promise_kept(run)
 
 
+@pytest.mark.long
 def test_with_two_of_three_pis_dark_a_write_is_refused_with_a_named_error(whole, tmp_path):
     run = measured(whole, "primary_and_standby_dark", tmp_path, during=12, recovery=1, after=1,
                    lanes=("sql_write", "write_primary"))
