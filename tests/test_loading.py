@@ -279,8 +279,12 @@ def test_an_interrupted_load_leaves_the_old_table_and_readers_never_see_half(lab
 @live
 def test_a_load_whose_connection_is_cut_is_all_or_nothing(lab, table):
     """The server ends the session in the middle, as a failover would: one named error."""
-    def cut(done, _):
-        if done == loading.CHUNK:
+    cuts = []
+
+    def cut(done, of):
+        if done and not cuts:
+            cuts.append(done)
+            assert done < of, "too late to be in the middle"
             with database.connect(lab, "postgres", port=lab.ports.primary) as connection:
                 connection.execute("select pg_terminate_backend(pid) from pg_stat_activity "
                                    "where query ilike 'copy%%' and usename = 'gis'")
