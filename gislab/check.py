@@ -114,7 +114,7 @@ def maps(lab: Lab) -> None:
           "answer", "gislab status")
     catalogs = set(table["catalog"])
     _need(len(catalogs) == 1, f"map servers publish different catalogs: {sorted(catalogs)}",
-          "gislab up")
+          "gislab catalog")
     _ok(f"{len(table)} map servers ({lab.serves}) answer, all with catalog {catalogs.pop()}")
 
 

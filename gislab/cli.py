@@ -12,7 +12,20 @@ from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, doctor, engine, experiment, images, nodes, report, settings, stack, wars
+from . import (
+    catalog,
+    cluster,
+    doctor,
+    engine,
+    experiment,
+    images,
+    nodes,
+    report,
+    settings,
+    stack,
+    swarm,
+    wars,
+)
 from .wait import NotYet
 
 CONSOLE = Console(soft_wrap=True, highlight=False)
@@ -57,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("names", nargs="*", help="only these")
     build.add_argument("--platform", choices=settings.PLATFORMS)
     build.add_argument("--all", action="store_true", help="both map servers, and all the rest")
+    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file")
+    publish.add_argument("file", type=Path)
+    verb("catalog", _catalog, "say which version each map server holds, and which are kept")
+    back = verb("rollback", _rollback, "have every map server serve an earlier version again")
+    back.add_argument("version", type=int)
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
@@ -64,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
                             ("unplug", nodes.unplug, "pull a Pi's network cable"),
-                            ("plug", nodes.plug, "put a Pi's network cable back")):
+                            ("plug", nodes.plug, "put a Pi's network cable back"),
+                            ("drain", swarm.drain, "move a Pi's services away, for maintenance"),
+                            ("activate", swarm.activate, "let a drained Pi serve again")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
     run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
@@ -113,6 +133,19 @@ def _images(lab, options) -> None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
     _show(images.build(lab, names, platform=options.platform, say=_say))
+
+
+def _publish(lab, options) -> None:
+    catalog.publish(lab, catalog.read(options.file), say=_say)
+
+
+def _catalog(lab, options) -> None:
+    _show(catalog.status(lab), title="map servers")
+    _show(catalog.versions(lab), title="versions")
+
+
+def _rollback(lab, options) -> None:
+    catalog.rollback(lab, options.version, say=_say)
 
 
 def _scale(lab, options) -> None:

@@ -86,10 +86,47 @@ def status(lab: Lab) -> pd.DataFrame:
     } for m in lab.machines])
 
 
+def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
+    """Move all services off a Pi, for maintenance; map servers find room on the others.
+
+    What every Pi runs, and its member of the database, rests until `activate`.
+    """
+    _available(lab, name, "drain", say)
+
+    def empty() -> None:
+        out = nodes.manager(lab).docker("node", "ps", name, "--filter", "desired-state=running",
+                                        "--format", "{{.Name}}")
+        left = nodes.get(lab, name).docker("ps", "--filter", "label=com.docker.swarm.task.id",
+                                           "--format", "{{.Names}}")
+        if out or left:
+            raise NotYet(f"{len((out or left).split())} tasks still stop")
+    until(empty, what=f"{name} to be empty", timeout=timeout, every=0.5)
+    say(f"{name}: drained, it runs nothing of the lab")
+
+
+def activate(lab: Lab, name: str, say=print) -> None:
+    """Let a drained Pi run services again; see stack.spread for those that do not move back."""
+    _available(lab, name, "active", say)
+    say(f"{name}: takes services again")
+
+
 def listing(manager: nodes.Node) -> list[dict]:
     """Return `docker node ls` as dictionaries."""
     out = manager.docker("node", "ls", "--format", "{{json .}}", timeout=20)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def _available(lab: Lab, name: str, wanted: str, say) -> None:
+    lab.machine(name)  # KeyError names those that there are
+    others = [n for n in nodes.all(lab) if n.name != name]
+    if wanted == "drain":
+        idle = [row["Hostname"] for row in listing(nodes.manager(lab))
+                if row["Availability"] != "Active" or row["Status"] != "Ready"]
+        if len([n for n in others if n.name in idle]) >= (len(others) + 1) // 2:
+            raise SwarmError(f"{name} cannot be drained while {', '.join(idle)} does not serve: "
+                             "the rest would be no majority. Run: gislab activate "
+                             f"{idle[0]}")
+    nodes.manager(lab).docker("node", "update", "--availability", wanted, name)
 
 
 def _boss(lab: Lab) -> nodes.Node:

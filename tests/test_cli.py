@@ -9,7 +9,8 @@ import pytest
 from gislab import cli, doctor, settings
 from gislab.wait import WaitTimeout
 
-VERBS = ("doctor", "up", "status", "down", "images", "scale", "heal", "power-cut", "power-on",
+VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
+         "scale", "drain", "activate", "heal", "power-cut", "power-on",
          "unplug", "plug", "notebooks")
 REAL = """
 kind = "pi"
