@@ -39,7 +39,7 @@ def test_a_change_is_drawn_like_a_fault():
     assert plot.timeline(made()).alt.startswith("Timeline of the run '3 to 5'")
 
 
-LOAD = {"before": 3, "after": 3, "rate": 20, "say": lambda text: None}
+LOAD = {"before": 4, "after": 4, "rate": 15, "say": lambda text: None}
 
 
 def nothing_failed(result: run.Run) -> None:
