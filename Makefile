@@ -14,11 +14,12 @@ ifdef LAB
 export GISLAB_LAB := $(LAB)
 endif
 
-.PHONY: help lab test test-pure up status down doctor images notebooks setup clean
+.PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
+        torture bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
-	@echo "  make doctor | up | status | down | notebooks | images [PLATFORM=linux/arm64]"
+	@echo "  make doctor | up | status | down | notebooks | torture | images [PLATFORM=linux/arm64]"
 
 setup: $(READY)
 
@@ -49,6 +50,12 @@ notebooks: setup
 status doctor down: setup
 	@$(GISLAB) $@
 
+# random faults for SECONDS while writing, the same for the same SEED; exit code 1 if one is lost
+SECONDS  := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),1800)
+SEED     ?= 1
+torture: setup
+	@$(GISLAB) torture --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
@@ -57,6 +64,11 @@ test: setup
 
 test-pure: setup
 	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+
+# How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
+bench-loading: setup
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_loading $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -24,6 +24,7 @@ from . import (
     settings,
     stack,
     swarm,
+    torture,
     wars,
 )
 from .wait import NotYet
@@ -70,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("names", nargs="*", help="only these")
     build.add_argument("--platform", choices=settings.PLATFORMS)
     build.add_argument("--all", action="store_true", help="both map servers, and all the rest")
+    build.add_argument("--plain", action="store_true",
+                       help="emulate every program of an ARM build (slow), to compare")
+    build.add_argument("--costs", action="store_true",
+                       help="build nothing; say what each image took, natively and for ARM")
     publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file")
     publish.add_argument("file", type=Path)
     verb("catalog", _catalog, "say which version each map server holds, and which are kept")
@@ -87,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
                             ("activate", swarm.activate, "let a drained Pi serve again")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
+    hurt = verb("torture", _torture, "break the database at random while writing, and count what "
+                "is lost", heals=True)
+    hurt.add_argument("--seconds", type=float, metavar="S", help="1800; with --quick 100")
+    hurt.add_argument("--seed", type=int, default=1, help="the same seed, the same faults")
+    hurt.add_argument("--faults", nargs="+", metavar="NAME", help="only these")
+    hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
     run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
                heals=True)
     run.add_argument("--out", type=Path, default=Path("reports"))
@@ -128,11 +139,15 @@ def _down(lab, options) -> None:
 def _images(lab, options) -> None:
     names = options.names or (list(images.plan()["images"]) if options.all else None)
     engine.ensure(say=_say)
+    if options.costs:
+        _show(images.costs(lab))
+        return
     wars.decide(lab, say=_say)
     if names and "geoserver" in names and not options.names and wars.at_hand() is None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
-    _show(images.build(lab, names, platform=options.platform, say=_say))
+    _show(images.build(lab, names, platform=options.platform, plain=options.plain,
+                       say=_say))
 
 
 def _publish(lab, options) -> None:
@@ -156,6 +171,17 @@ def _heal(lab, options) -> None:
     experiment.heal(lab, say=_say)
 
 
+def _torture(lab, options) -> int:
+    names = options.faults or (torture.QUICK if options.quick else torture.HOLDS)
+    seconds = options.seconds or (100 if options.quick else 1800)
+    ordeal = torture.inflict(lab, seconds=seconds, seed=options.seed, names=names, say=_say)
+    if not ordeal.safe:
+        return 1
+    if ordeal.interrupted:
+        return 130
+    return 0 if ordeal.recovered else 1
+
+
 def _on_pi(do):
     def call(lab, options) -> None:
         do(lab, options.pi)
@@ -171,13 +197,19 @@ def _say(text: str) -> None:
     CONSOLE.print(text, markup=False)
 
 
+def _written(value) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.1f}"  # NaN is unlike itself
+    return str(value)
+
+
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row])
+        shown.add_row(*[_written(v) for v in row])
     CONSOLE.print(shown)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 
-from . import faults, postgis, probe, run
+from . import faults, history, postgis, probe, run
 from .faults import Fault
 from .run import Run
 from .settings import PROJECT, Lab
+from .shell import CommandFailed
 from .wait import NotYet, WaitTimeout, until
 
 
@@ -19,11 +22,21 @@ class ExperimentError(RuntimeError):
 
 
 RUNS = PROJECT / "runs"
+MEMBERS = 3  # of the database, on however many Pis
+# No key and nothing unique: a proxy or a pool that sent a write a second time must be able to,
+# or the check for doubles could not fail. The second statement is for a lab that is older; it
+# would wait for every open write, so it is left out where there is nothing to do.
 TABLE = """
 create table if not exists lab.writes (
-    id bigint primary key,
+    id bigint not null,
     at timestamptz not null default clock_timestamp(),
-    geom geometry(Point, 4326))
+    geom geometry(Point, 4326));
+do $$ begin
+    if exists (select from pg_constraint where conname = 'writes_pkey') then
+        alter table lab.writes drop constraint writes_pkey;
+    end if;
+end $$;
+create index if not exists writes_id on lab.writes (id);
 """
 
 
@@ -43,14 +56,14 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     rate, timeout, lanes, layer : see probe.vip.
     folder : where the run is kept; a new one under runs/ by default.
 
-    Returns the Run, with the numbered rows that the primary held at the end.
+    Returns the Run, with the numbered rows that each member of the database held at the end.
     """
     heal(lab, say=say)
     fault = faults.named(lab, fault) if isinstance(fault, str) else fault
     target = fault.aim()  # may move the primary; before the probes start
     settings = run.about(lab, fault=fault.name, title=fault.title, colour=fault.colour,
                          target=target.what, rate=rate, timeout=timeout, layer=layer)
-    first = _first_row(lab)
+    first = first_row(lab)
     events: list[tuple] = []
     with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first,
                    layer=layer) as probes:
@@ -59,26 +72,14 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
 
         say(f"{fault.title}: {before:g} s of calm, then {target.what}")
         probes.watch(before)
-        _remember(lab, fault)
-        try:
-            note("strike", target.what)
-            fault.strike()
-            note("struck", target.what)
+        with broken(lab, fault, note, say=say):
             probes.watch(during)
-            _recovered(probes, recovery, note)
-        finally:
-            # Mended even when the cell was interrupted. If this is interrupted too, the
-            # journal makes the next command of this lab mend it.
-            note("undo", target.what)
-            say(f"{fault.title}: undoing it, and waiting until the lab is whole")
-            fault.undo()
-            note("undone", target.what)
-            _forget(lab)
-        _recovered(probes, recovery, note)
+            recovered(probes, recovery, note)
+        recovered(probes, recovery, note)
         probes.watch(after)
     folder = Path(folder or run.folder_for(RUNS, fault.name))
     try:
-        rows = _rows(lab, first)
+        rows = final_reads(lab, first, first + 2 * probe.HALF)
     except WaitTimeout as error:
         kept = run.make(probes.samples(), events, settings=settings).save(folder)
         raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples "
@@ -87,6 +88,33 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     kept = result.save(folder)
     say(f"{fault.title}: {len(result.samples)} questions, kept in {_short(kept)}")
     return result
+
+
+@contextmanager
+def broken(lab: Lab, fault: Fault, note: Callable[[str, str], None], say=print
+           ) -> Iterator[faults.Target]:
+    """Have `fault` strike for the length of the block, and undo it at its end.
+
+    It is undone even if the block is interrupted. If that is interrupted too, or this program
+    dies, the journal makes the next command of this lab undo it.
+
+    Parameters
+    ----------
+    note : told each event of run.Run.events: its kind, and what is struck.
+    """
+    target = fault.aim()
+    _remember(lab, fault)
+    try:
+        note("strike", target.what)
+        fault.strike()
+        note("struck", target.what)
+        yield target
+    finally:
+        note("undo", target.what)
+        say(f"{fault.title}: undoing it, and waiting until the lab is whole")
+        fault.undo()
+        note("undone", target.what)
+        _forget(lab)
 
 
 def heal(lab: Lab, say=print) -> str | None:
@@ -107,8 +135,11 @@ def heal(lab: Lab, say=print) -> str | None:
     return fault.name
 
 
-def _recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -> None:
-    """Wait until every lane has succeeded, and nothing else, for `steady` seconds."""
+def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -> None:
+    """Wait until every lane has succeeded, and nothing else, for `steady` seconds.
+
+    That it has not within `timeout` seconds is noted as an event, and is a result.
+    """
     # Questions sent less than `timeout` ago may have no answer yet, and count as not failed;
     # so the last answered ones decide, and there must be enough of them.
     enough = max(3, int(probes.rate * steady / 2))
@@ -127,26 +158,69 @@ def _recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) 
         note("not recovered", str(error))
 
 
-def _first_row(lab: Lab) -> int:
+def first_row(lab: Lab) -> int:
     """Have the table of writes; return a number that no row of an earlier run has reached."""
     with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
         connection.execute(TABLE)
         highest = connection.execute("select coalesce(max(id), 0) from lab.writes").fetchone()[0]
-    return (highest // (2 * probe.HALF) + 1) * 2 * probe.HALF
+    return (highest // probe.HALF + 1) * probe.HALF
 
 
-def _rows(lab: Lab, first: int) -> list[tuple[int, int]]:
-    """Read from the primary which rows of this run are there, and how many times each."""
-    query = ("select id, count(*) from lab.writes where id >= %s and id < %s "
+def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60, replicas: bool = True
+                ) -> list[tuple]:
+    """Read from every member which rows from `first` up to `end` it holds, and how often each.
+
+    Only once no write is under way any more (one whose client has gone may wait for a replica
+    still), and every replica has replayed what the primary had written by then.
+
+    Parameters
+    ----------
+    replicas : False reads the primary alone, for a lab that has not come back as a whole.
+
+    Returns the lines of run.Run.rows; WaitTimeout says which member could not be read.
+    """
+    query = (f"select id, count(*) from lab.writes where id >= {first} and id < {end} "
              "group by id order by id")
 
-    def ask() -> list[tuple[int, int]]:
+    def ask() -> list[tuple]:
+        _quiet(lab)
         try:
-            with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
-                return connection.execute(query, (first, first + 2 * probe.HALF)).fetchall()
-        except psycopg.OperationalError as error:
-            raise NotYet(str(error).strip()) from None
-    return until(ask, what="the primary to tell its rows", timeout=60)
+            if replicas:
+                postgis.replayed(lab)
+            primary, table = postgis.primary(lab), postgis.each(lab, query)
+        except (psycopg.OperationalError, CommandFailed, WaitTimeout) as error:
+            raise NotYet(_line(error)) from None
+        if not replicas:
+            table = table[table["member"] == primary]
+        found = {}
+        for member, answer in zip(table["member"], table["answer"], strict=True):
+            role = "primary" if member == primary else "replica"
+            try:
+                found[f"{role} {member}"] = {int(row): int(times) for row, times in
+                                             (line.split("|") for line in answer.splitlines())}
+            except ValueError:
+                raise NotYet(f"{member}: {_line(answer)}") from None
+        wanted = MEMBERS if replicas else 1
+        if len(found) < wanted:
+            raise NotYet(f"{len(found)} of {wanted} members answer")
+        return history.reads(found)
+    return until(ask, what="every member to tell its rows", timeout=timeout, every=1)
+
+
+def _quiet(lab: Lab) -> None:
+    """Raise NotYet while a transaction that writes lab.writes is open on the primary.
+
+    One that waits for a replica has committed, and holds its locks until it is answered.
+    """
+    question = ("select count(*) from pg_locks where relation = 'lab.writes'::regclass "
+                "and mode = 'RowExclusiveLock'")
+    try:
+        with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
+            open_ = connection.execute(question).fetchone()[0]
+    except psycopg.OperationalError as error:
+        raise NotYet(_line(error)) from None
+    if open_:
+        raise NotYet(f"{open_} writes are under way")
 
 
 def _journal(lab: Lab) -> Path:
@@ -160,6 +234,10 @@ def _remember(lab: Lab, fault: Fault) -> None:
 
 def _forget(lab: Lab) -> None:
     _journal(lab).unlink(missing_ok=True)
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[-300:]
 
 
 def _short(path: Path) -> Path:

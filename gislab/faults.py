@@ -5,7 +5,8 @@
     # here it runs again, even if the block was interrupted
 
 `aim` looks for the victim and brings the lab into the state that the fault needs; `strike`
-breaks; `undo` mends and waits until the lab is whole. `with` calls all three.
+breaks; `undo` mends and waits until the lab is whole. `with` calls all three. Whom it strikes is
+in victims.py, what is done to him in blows.py.
 """
 
 from __future__ import annotations
@@ -13,27 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import cluster, nodes, postgis, stack, vip
+from . import blows, cuts, victims
 from .settings import Lab
-from .wait import NotYet, until
+from .victims import FaultError, Target
+
+__all__ = ["ALL", "OPEN", "Fault", "FaultError", "Target", "named"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers ("Color Universal Design", 2008)
 GREEN, SKY, BLUE = "#009E73", "#56B4E9", "#0072B2"
 ORANGE, VERMILION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
 BROWN = "#7A5230"  # not theirs, but as dark as none of them
-
-
-class FaultError(RuntimeError):
-    """A fault cannot be made now; the text says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be broken: a Pi, a container on it, and how a reader would call it."""
-
-    node: str
-    container: str = ""
-    what: str = ""
+# Paul Tol's "muted" ("Colour Schemes", 2021), for the faults of the database and the network
+INDIGO, CYAN, TEAL, FOREST, OLIVE = "#332288", "#88CCEE", "#44AA99", "#117733", "#999933"
+SAND, ROSE, WINE, MAUVE = "#DDCC77", "#CC6677", "#882255", "#AA4499"
+NIGHT, ASH = "#000000", "#BBBBBB"
 
 
 @dataclass
@@ -77,157 +71,145 @@ class Fault:
         self.undo()
 
 
+def switchover(lab: Lab) -> Fault:
+    """Hand the primary's role to a replica, as planned work does; nothing dies."""
+    return Fault(lab, "switchover", "planned switchover of the primary", BROWN, ("sql",),
+                 victims.primary, blows.hand_over, blows.whole)
+
+
 def map_server_killed(lab: Lab) -> Fault:
     """Kill (SIGKILL) one map server; Swarm starts another."""
     return Fault(lab, "map_server_killed", "one map server killed", GREEN, ("maps",),
-                 _any_map_server, _kill, _replaced("mapserver"))
+                 victims.any_map_server, blows.kill, blows.replaced("mapserver"))
 
 
 def haproxy_killed(lab: Lab) -> Fault:
     """Kill HAProxy on the Pi that holds the VIP; Keepalived gives the address away."""
     return Fault(lab, "haproxy_killed", "HAProxy of the VIP holder killed", SKY,
-                 ("vip", "maps", "sql"), _of_holder("haproxy"), _kill, _replaced("haproxy"))
+                 ("vip", "maps", "sql"), victims.of_holder("haproxy"), blows.kill,
+                 blows.replaced("haproxy"))
 
 
 def keepalived_killed(lab: Lab) -> Fault:
     """Kill Keepalived on the Pi that holds the VIP; the address stays behind for a moment."""
     return Fault(lab, "keepalived_killed", "Keepalived of the VIP holder killed", BLUE,
-                 ("vip",), _of_holder("keepalived"), _kill, _replaced("keepalived"))
+                 ("vip",), victims.of_holder("keepalived"), blows.kill,
+                 blows.replaced("keepalived"))
 
 
 def primary_killed(lab: Lab) -> Fault:
     """Kill (kill -9) the postmaster of the database primary; Patroni lives and sees it."""
     return Fault(lab, "primary_killed", "postmaster of the primary killed", ORANGE, ("sql",),
-                 _primary, _kill_postmaster, _whole)
+                 victims.primary, blows.kill_postmaster, blows.whole)
 
 
 def primary_container_killed(lab: Lab) -> Fault:
     """Kill the primary's container with Patroni in it: nobody is left to give up the lock."""
     return Fault(lab, "primary_container_killed", "container of the primary killed", PURPLE,
-                 ("sql",), _primary, _kill, _whole)
+                 ("sql",), victims.primary, blows.kill, blows.whole)
+
+
+def primary_frozen(lab: Lab) -> Fault:
+    """Stop (SIGSTOP) the primary's PostgreSQL: it lives, keeps every connection, and is silent."""
+    return Fault(lab, "primary_frozen", "PostgreSQL of the primary frozen", INDIGO, ("sql",),
+                 victims.primary, blows.stop_postgres, blows.go_on_postgres)
+
+
+def primary_paused(lab: Lab) -> Fault:
+    """Freeze the primary's whole container, Patroni in it: as a machine that hangs."""
+    return Fault(lab, "primary_paused", "container of the primary frozen", CYAN, ("sql",),
+                 victims.primary, blows.pause, blows.unpause)
 
 
 def power_cut(lab: Lab) -> Fault:
     """Cut the power of the Pi that holds the VIP and the primary; it returns at the end."""
     return Fault(lab, "power_cut", "power cut: VIP and primary", VERMILION,
-                 ("vip", "maps", "sql"), _holder_with_primary,
-                 lambda lab, target: nodes.power_cut(lab, target.node), _powered)
+                 ("vip", "maps", "sql"), victims.holder_with_primary, blows.cut_power,
+                 blows.give_power)
+
+
+def pi_power_cut(lab: Lab, pick: int = 0) -> Fault:
+    """Cut the power of the Pi at place `pick`, whatever it does at that moment."""
+    return Fault(lab, "pi_power_cut", "power cut: any Pi", ROSE, ("vip", "maps", "sql"),
+                 victims.machine(pick), blows.cut_power, blows.give_power)
+
+
+def primary_and_standby_dark(lab: Lab) -> Fault:
+    """Cut the power of the primary's Pi and of a synchronous replica's: one Pi is left."""
+    return Fault(lab, "primary_and_standby_dark", "power cut: primary and a replica", WINE,
+                 ("vip", "maps", "sql"), victims.primary_and_standby, blows.cut_power,
+                 blows.give_power)
 
 
 def unplugged(lab: Lab) -> Fault:
     """Pull the network cable of the Pi that holds the VIP and the primary."""
     return Fault(lab, "unplugged", "cable pulled: VIP and primary", GREY,
-                 ("vip", "maps", "sql"), _holder_with_primary,
-                 lambda lab, target: nodes.unplug(lab, target.node), _plugged)
+                 ("vip", "maps", "sql"), victims.holder_with_primary, blows.unplug, blows.plug)
 
 
-def switchover(lab: Lab) -> Fault:
-    """Hand the primary's role to a replica, as planned work does; nothing dies."""
-    return Fault(lab, "switchover", "planned switchover of the primary", BROWN, ("sql",),
-                 _primary, lambda lab, target: _hand_over(lab), _whole)
+def primary_cut_off(lab: Lab) -> Fault:
+    """Cut the primary's Pi from the other Pis, both ways; clients still reach all of them."""
+    return Fault(lab, "primary_cut_off", "network cut: primary from the rest", TEAL,
+                 ("vip", "sql"), victims.pi_of_primary, blows.cut(cuts.alone), blows.join)
+
+
+def primary_deaf(lab: Lab) -> Fault:
+    """Have the primary's Pi hear nothing of the other Pis; they hear it."""
+    return Fault(lab, "primary_deaf", "one-way cut: primary hears nobody", FOREST,
+                 ("vip", "sql"), victims.pi_of_primary, blows.cut(cuts.deaf), blows.join)
+
+
+def primary_mute(lab: Lab) -> Fault:
+    """Have the other Pis hear nothing of the primary's; it hears them."""
+    return Fault(lab, "primary_mute", "one-way cut: nobody hears primary", OLIVE,
+                 ("vip", "sql"), victims.pi_of_primary, blows.cut(cuts.mute), blows.join)
+
+
+def link_cut(lab: Lab) -> Fault:
+    """Cut the primary's Pi from one of the others; the third hears both."""
+    return Fault(lab, "link_cut", "network cut: primary from one replica", SAND, ("vip", "sql"),
+                 victims.a_replica_beside, blows.cut_link, blows.join)
+
+
+def ring_cut(lab: Lab) -> Fault:
+    """Have each Pi hear only a part of the others, no two of them the same part."""
+    return Fault(lab, "ring_cut", "network cut: a ring", MAUVE, ("vip", "sql"),
+                 victims.every_machine, blows.cut(lambda lab, name: cuts.ring(lab)), blows.join)
+
+
+def consul_leader_lost(lab: Lab) -> Fault:
+    """Freeze the Consul server that leads; two others are a majority."""
+    return Fault(lab, "consul_leader_lost", "Consul's leader lost", ASH, ("sql",),
+                 victims.consul_servers(1), blows.pause_consul, blows.unpause)
+
+
+def consul_majority_lost(lab: Lab) -> Fault:
+    """Freeze two of three Consul servers: nobody can take, or keep, a lock."""
+    return Fault(lab, "consul_majority_lost", "two Consul servers lost", NIGHT, ("sql",),
+                 victims.consul_servers(2), blows.pause_consul, blows.unpause)
+
+
+def cpu_full(lab: Lab) -> Fault:
+    """Keep every processor of every Pi busy; nothing dies, and nobody should think so."""
+    return Fault(lab, "cpu_full", "every processor busy", "#EE8866", ("vip", "maps", "sql"),
+                 victims.every_machine, blows.busy, blows.idle)
 
 
 ALL = {make.__name__: make for make in (
     switchover, map_server_killed, haproxy_killed, keepalived_killed, primary_killed,
-    primary_container_killed, power_cut, unplugged)}
+    primary_container_killed, primary_frozen, primary_paused, power_cut, pi_power_cut,
+    primary_and_standby_dark, unplugged, primary_cut_off, primary_deaf, primary_mute, link_cut,
+    ring_cut, consul_leader_lost, consul_majority_lost, cpu_full)}
+OPEN = ("pi_power_cut",)  # these take a `pick`
 
 
-def named(lab: Lab, name: str) -> Fault:
-    """Return the fault `name`; FaultError lists those that there are."""
+def named(lab: Lab, name: str, **choice: int) -> Fault:
+    """Return the fault `name`; FaultError lists those that there are.
+
+    Parameters
+    ----------
+    choice : what the fault leaves open, e.g. pick=2 for pi_power_cut.
+    """
     if name not in ALL:
         raise FaultError(f"no fault {name!r}; there are " + ", ".join(ALL))
-    return ALL[name](lab)
-
-
-def _any_map_server(lab: Lab) -> Target:
-    found = stack.containers(lab, "mapserver")
-    if not found:
-        raise FaultError("no map server runs; see: gislab status")
-    node, container = found[0]
-    return Target(node.name, container, f"a map server on {node.name}")
-
-
-def _of_holder(service: str) -> Callable[[Lab], Target]:
-    def find(lab: Lab) -> Target:
-        holder = _holder(lab)
-        return Target(holder, _container(lab, service, holder), f"{service} on {holder}")
-    return find
-
-
-def _primary(lab: Lab) -> Target:
-    member = until(lambda: postgis.primary(lab), what="a primary to strike", timeout=30)
-    for node, container in stack.containers(lab, member):
-        return Target(node.name, container, f"{member} on {node.name}")
-    raise FaultError(f"{member} is primary, but no Pi that answers runs it; see: gislab status")
-
-
-def _holder_with_primary(lab: Lab) -> Target:
-    """Have the primary on the holder's Pi, by a planned switchover, if it is elsewhere."""
-    holder, primary = _holder(lab), _primary(lab)
-    if primary.node != holder:
-        members = postgis.members(lab).set_index("node")["member"]
-        postgis.switchover(lab, members[holder], say=lambda text: None)
-        cluster.ready(lab, say=None, timeout=120)
-        holder, primary = _holder(lab), _primary(lab)
-    if primary.node != holder:
-        raise FaultError(f"the VIP is on {holder}, the primary on {primary.node}, and a "
-                         "switchover did not bring them together; see: gislab status")
-    return Target(holder, "", f"{holder} with the VIP and {primary.what.split()[0]}")
-
-
-def _holder(lab: Lab) -> str:
-    holder = vip.holder(lab)
-    if holder is None:
-        raise FaultError(f"no Pi holds the VIP {lab.vip}; see: gislab status")
-    return holder
-
-
-def _container(lab: Lab, service: str, node_name: str) -> str:
-    for node, container in stack.containers(lab, service):
-        if node.name == node_name:
-            return container
-    raise FaultError(f"{node_name} runs no {service}; see: gislab status")
-
-
-def _hand_over(lab: Lab) -> None:
-    postgis.switchover(lab, say=lambda text: None)
-
-
-def _kill(lab: Lab, target: Target) -> None:
-    nodes.get(lab, target.node).docker("kill", "--signal", "KILL", target.container)
-
-
-def _kill_postmaster(lab: Lab, target: Target) -> None:
-    # The first line of postmaster.pid is the postmaster's number (PostgreSQL, 17.3, "Starting
-    # the Database Server"). Its children notice its death and end by themselves.
-    script = "kill -9 $(head -qn 1 /var/lib/postgresql/*/postmaster.pid)"
-    nodes.get(lab, target.node).docker("exec", target.container, "sh", "-c", script)
-
-
-def _replaced(service: str) -> Callable[[Lab, Target], None]:
-    """Return a `mend` that waits until Swarm has put a new container in the dead one's place."""
-    def mend(lab: Lab, target: Target) -> None:
-        def ask() -> None:
-            # The containers are counted on the Pis: Swarm's own count lags behind a kill.
-            replicas = {s["Name"]: s["Replicas"].split()[0] for s in stack.services(lab)}
-            wanted = int(replicas[f"{stack.NAME}_{service}"].partition("/")[2])
-            running = len(stack.containers(lab, service))
-            if running < wanted:
-                raise NotYet(f"{running} of {wanted} run")
-        until(ask, what=f"{service} on {target.node} to be replaced", timeout=120)
-        _whole(lab, target)
-    return mend
-
-
-def _whole(lab: Lab, target: Target) -> None:
-    cluster.ready(lab, say=None, timeout=180)
-
-
-def _powered(lab: Lab, target: Target) -> None:
-    nodes.power_on(lab, target.node)
-    _whole(lab, target)
-
-
-def _plugged(lab: Lab, target: Target) -> None:
-    nodes.plug(lab, target.node)
-    _whole(lab, target)
+    return ALL[name](lab, **choice)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from . import history
+from .history import Verdict
 from .run import Run
 
 
@@ -42,23 +44,6 @@ class Outage:
     slowest: float
 
 
-@dataclass(frozen=True)
-class Writes:
-    """What became of numbered writes. `lost` and `unexpected` must be empty."""
-
-    acknowledged: int
-    lost: tuple[int, ...]  # acknowledged, yet not there afterwards
-    unexpected: tuple[int, ...]  # there, though never asked for or certainly refused
-    doubled: tuple[int, ...]  # there more than once
-    happened: tuple[int, ...]  # unknown to the client, and there
-    vanished: tuple[int, ...]  # unknown to the client, and not there
-
-    @property
-    def safe(self) -> bool:
-        """Tell whether every promise was kept."""
-        return not (self.lost or self.unexpected or self.doubled)
-
-
 def of(run: Run, probe: str) -> Outage:
     """Return what the lane `probe` went through."""
     lane = run.samples[run.samples["probe"] == probe].sort_values("sent", kind="stable")
@@ -76,20 +61,9 @@ def of(run: Run, probe: str) -> Outage:
         slowest=float(good["took"].max()) if len(good) else math.nan)
 
 
-def writes(run: Run) -> Writes:
-    """Compare the writes that were sent with the rows found on the primary afterwards."""
-    sent = run.samples.dropna(subset=["row"])
-    by = {outcome: set(sent.loc[sent["outcome"] == outcome, "row"].astype(int))
-          for outcome in ("ok", "failed", "unknown")}
-    found = set(run.rows["row"].astype(int))
-    twice = run.rows.loc[run.rows["times"] > 1, "row"].astype(int)
-    return Writes(
-        acknowledged=len(by["ok"]),
-        lost=_sorted(by["ok"] - found),
-        unexpected=_sorted(found - by["ok"] - by["unknown"]),
-        doubled=_sorted(twice),
-        happened=_sorted(by["unknown"] & found),
-        vanished=_sorted(by["unknown"] - found))
+def writes(run: Run) -> Verdict:
+    """Compare the writes that were sent with the rows that each server held afterwards."""
+    return history.check(history.attempts(run.samples), run.rows)
 
 
 def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
@@ -110,14 +84,20 @@ def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
 
 
 def writes_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
-    """Return one line per run: how many writes were acknowledged, lost, and so on."""
+    """Return one line per run: how many writes were acknowledged, lost, and so on.
+
+    A row counts as lost when it is missing on any of the servers that were read; one for each
+    server tells `outage.writes(run).table()`.
+    """
     runs = [runs] if isinstance(runs, Run) else list(runs)
     lines = []
     for run in runs:
         w = writes(run)
         lines.append({
-            "fault": run.fault, "acknowledged": w.acknowledged, "lost": len(w.lost),
+            "fault": run.fault, "read on": len(w.readings), "acknowledged": w.acknowledged,
+            "lost": len(w.lost) if w.readings else "not known",
             "unexpected": len(w.unexpected), "doubled": len(w.doubled),
+            "differing": len(w.differing), "by a former primary": len(w.forked),
             "unknown, happened": len(w.happened), "unknown, did not": len(w.vanished)})
     return pd.DataFrame(lines)
 
@@ -144,7 +124,3 @@ def _quantile(good: pd.DataFrame, q: float) -> float:
 
 def _ms(seconds: float) -> float:
     return seconds if math.isnan(seconds) else round(seconds * 1000, 1)
-
-
-def _sorted(rows: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted(set(rows)))

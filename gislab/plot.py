@@ -163,9 +163,10 @@ def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
 
 def _predicted(fault: str, probe: str, timing) -> predict.Prediction | None:
     try:
-        return predict.outage(fault, probe, timing)
+        found = predict.outage(fault, probe, timing)
     except KeyError:
         return None
+    return found if found.bounded else None
 
 
 def _said(o: outage.Outage) -> str:

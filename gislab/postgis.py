@@ -16,7 +16,7 @@ from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
 
-__all__ = ["connect", "content_hash", "each", "lag", "members", "primary",
+__all__ = ["connect", "content_hash", "each", "lag", "members", "primary", "replayed",
            "switchover", "url", "verify"]
 
 # Bash speaks HTTP well enough: a Python or a curl each second would cost a Pi more.
@@ -155,7 +155,7 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
 
 
 def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
-    _replayed(lab)
+    replayed(lab)
     found = each(lab, loading.fingerprint_query(table))
     wrong = found[~found["answer"].str.fullmatch(r"\d+\|-?\d+\|\d+")]
     if not wrong.empty:
@@ -167,7 +167,7 @@ def _fingerprints(lab: Lab, table: str) -> pd.DataFrame:
         shapes=[int(n) for n in parts[2]])
 
 
-def _replayed(lab: Lab) -> None:
+def replayed(lab: Lab) -> None:
     """Wait until every member has replayed what the primary has written by now."""
     with connect(lab, "postgres", port=lab.ports.primary) as connection:
         lsn = connection.execute("select pg_current_wal_lsn()").fetchone()[0]

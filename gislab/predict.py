@@ -42,6 +42,7 @@ class Timing:
     loop_wait: float = 2.0  # Patroni
     peer_poll: float = 2.0  # Patroni's timeout when it asks a peer that drops packets
     promotion: float = 0.5  # pg_promote and the end of recovery, on an idle lab
+    ttl: float = 20.0  # Patroni; the session in Consul is made with half of it
     session_ttl: float | None = None  # lock on the TTL alone, as Patroni does by default
 
 
@@ -53,13 +54,29 @@ class Prediction:
     most: float
     formula: str
 
+    @property
+    def known(self) -> bool:
+        """Tell whether there is a theory at all."""
+        return not math.isnan(self.most)
+
+    @property
+    def bounded(self) -> bool:
+        """Tell whether it ends at a time that can be said, and drawn."""
+        return math.isfinite(self.most)
+
     def __str__(self) -> str:
+        if not self.known:
+            return "no theory"
         if self.most == 0:
             return "none"
+        if not self.bounded:
+            return f"{self.least:.1f} s, or until it is undone" if self.least else \
+                "until it is undone"
         return f"{self.least:.1f} to {self.most:.1f} s"
 
 
 NONE = Prediction(0.0, 0.0, "no failed request")
+NO_THEORY = Prediction(math.nan, math.nan, "no theory: measure it")
 
 
 def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
@@ -77,6 +94,20 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
         "primary_container_killed": lambda: container_killed(t) if probe in SQL else NONE,
         "power_cut": lambda: database_moves(t) if probe in SQL else maps_move(t),
         "unplugged": lambda: database_moves(t) if probe in SQL else maps_move(t),
+        "pi_power_cut": lambda: at_worst(database_moves(t) if probe in SQL else maps_move(t)),
+        "primary_frozen": lambda: frozen(t) if probe in SQL else NONE,
+        "primary_paused": lambda: container_killed(t) if probe in SQL else NONE,
+        "primary_and_standby_dark": lambda: lasts(t, "no majority is left") if probe in SQL
+        else maps_move(t),
+        "primary_cut_off": lambda: cut_off(t, probe),
+        "primary_deaf": lambda: cut_off(t, probe),
+        "primary_mute": lambda: cut_off(t, probe),
+        "link_cut": lambda: NO_THEORY if probe in SQL else NONE,
+        "ring_cut": lambda: lasts(t, "no two Pis hear each other") if probe in SQL
+        else NO_THEORY,
+        "consul_leader_lost": lambda: NONE,
+        "consul_majority_lost": lambda: NONE,  # Patroni's failsafe mode
+        "cpu_full": lambda: NONE,
     }[fault]()
 
 
@@ -98,7 +129,7 @@ def compare(runs: Iterable[Run], guesses: Mapping[str, float] | None = None,
         lines.append({
             "fault": run.settings.get("title", run.fault),
             "your guess [s]": (guesses or {}).get(run.fault, math.nan),
-            "theory, at most [s]": max(outage(run.fault, p, timing).most for p in run.probes),
+            "theory, at most [s]": _most([outage(run.fault, p, timing) for p in run.probes]),
             "measured, longest [s]": (round(worst.outage, 2) if worst.recovered
                                       else "not recovered"),
             "worst lane": "none" if worst.recovered and not worst.outage else worst.probe})
@@ -211,6 +242,47 @@ def database_moves(t: Timing) -> Prediction:
     rest = t.promotion + t.check_down
     return Prediction(dead.least + t.promotion, dead.most + t.peer_poll + rest,
                       f"{dead.formula} + peer poll + promotion + HAProxy check")
+
+
+def at_worst(p: Prediction) -> Prediction:
+    """The same at the most, and nothing where the Pi that is struck had no part in it."""
+    return Prediction(0.0, p.most, p.formula + ", if that Pi had the role")
+
+
+def frozen(t: Timing) -> Prediction:
+    """PostgreSQL is stopped, Patroni waits for it, and so renews nothing: its session ends.
+
+    Patroni makes the session with half of its `ttl`, since Consul may keep one for twice as long
+    as it was asked to (patroni/dcs/consul.py; Consul documentation, "Sessions"). Nothing tells
+    of the death sooner: the container's alive check, and its Pi's gossip, go on.
+    """
+    return Prediction(t.ttl / 2 - t.loop_wait + t.promotion,
+                      t.ttl + t.peer_poll + t.promotion + t.check_down,
+                      "half to whole of Patroni's ttl + peer poll + promotion + HAProxy check")
+
+
+def cut_off(t: Timing, probe: str) -> Prediction:
+    """The primary's Pi is cut off, in one direction or both, and others take over.
+
+    For the rest it is as if it had lost power. But it lives: if it held the VIP, it keeps the
+    address, as nobody tells it of another holder, and clients that still reach it get no answer
+    for as long as it lasts. VRRP has no quorum. (RFC 5798, section 6.4.3)
+    """
+    best = at_worst(database_moves(t) if probe in SQL else maps_move(t))
+    return Prediction(best.least, math.inf, "as a power cut; or, with the VIP on the Pi that is "
+                      "cut off, until it is undone (VRRP knows no majority)")
+
+
+def lasts(t: Timing, why: str) -> Prediction:
+    """Nothing can be done about it but to undo it: a write is refused, or waits."""
+    return Prediction(0.0, math.inf, f"{why}: refused until it is undone")
+
+
+def _most(found: list[Prediction]) -> float | str:
+    if not all(p.known for p in found):
+        return "no theory"
+    most = max(p.most for p in found)
+    return round(most, 2) if math.isfinite(most) else "until it is undone"
 
 
 def _by_ttl(t: Timing) -> Prediction:

@@ -25,7 +25,7 @@ import time
 import pandas as pd
 from psycopg.conninfo import make_conninfo
 
-from . import run
+from . import history, run
 from .question import (
     Failed,
     Maps,
@@ -41,7 +41,7 @@ from .settings import Lab
 
 LANES = ("maps", "sql_read", "sql_write", "write_primary")
 PATIENCE = 5.0  # seconds for a map
-HALF = 500_000  # rows per writing lane; a run of 10 Hz lasts 13 hours before they are used up
+HALF = 500_000  # numbers per writing lane; a run of 10 Hz lasts 13 hours before they are used up
 
 
 class Probes:
@@ -51,10 +51,12 @@ class Probes:
     ----------
     lanes : name -> Question.
     rate : float, questions per second and lane.
+    limit : int, how many questions of a lane may wait for their answers; one that comes due
+        beyond that is left out. None: as many as there are, which is what an outage looks like.
     """
 
-    def __init__(self, lanes: dict[str, Question], *, rate: float = 10):
-        self.lanes, self.rate = lanes, rate
+    def __init__(self, lanes: dict[str, Question], *, rate: float = 10, limit: int | None = None):
+        self.lanes, self.rate, self.limit = lanes, rate, limit
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._stop = threading.Event()
@@ -118,9 +120,10 @@ class Probes:
             if due > self.now():
                 await asyncio.sleep(min(due - self.now(), 0.2))
                 continue
-            task = asyncio.create_task(self._one(name, question, number))
-            asked.add(task)
-            task.add_done_callback(asked.discard)
+            if self.limit is None or len(asked) < self.limit:
+                task = asyncio.create_task(self._one(name, question, number))
+                asked.add(task)
+                task.add_done_callback(asked.discard)
             number += 1
         if asked:
             await asyncio.wait(asked, timeout=self._patience)
@@ -157,24 +160,45 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: 
     first : int, the number of the first row written; each lane has HALF numbers of its own.
     layer : what the maps show; `alive` is in every lab, `countries` needs the data.
     """
-    def dsn(role: str, port: int) -> str:
-        return make_conninfo(
-            host=lab.vip, port=port, dbname="gis", user=role, gssencmode="disable",
-            password=lab.secret(f"{role}_password"), application_name="gislab-probe")
-
     def http(url: str, judge) -> Maps:
         return Maps(url, judge=judge, timeout=max(timeout, PATIENCE), connect=timeout)
 
-    insert = ("insert into lab.writes (id, geom) values "
-              "(%s, st_setsrid(st_makepoint(6.1, 46.2), 4326)) returning id")
     read = "select id, st_astext(geom) from lab.alive"
     make = {
         "maps": lambda: http(map_url(lab.maps_url, layer), judge_png),
         "features": lambda: http(feature_url(lab.maps_url), judge_features),
-        "sql_read": lambda: Sql(dsn("reader", lab.ports.sql), read, timeout=timeout),
-        "sql_write": lambda: Sql(dsn("gis", lab.ports.sql), insert, timeout=timeout,
-                                 first=first),
-        "write_primary": lambda: Sql(dsn("gis", lab.ports.primary), insert, timeout=timeout,
-                                     first=first + HALF),
+        "sql_read": lambda: Sql(_dsn(lab, "reader", lab.ports.sql), read, timeout=timeout),
+        "sql_write": lambda: _writer(lab, lab.ports.sql, timeout=timeout, first=first),
+        "write_primary": lambda: _writer(lab, lab.ports.primary, timeout=timeout,
+                                         first=first + HALF),
     }
     return Probes({lane: make[lane]() for lane in lanes}, rate=rate)
+
+
+def writers(lab: Lab, *, rate: float = 5, timeout: float = 2, first: int = 0) -> Probes:
+    """Return probes that only write: through the VIP on both ways, and at each Pi's own door.
+
+    While the network is cut, each side has its own HAProxy, and perhaps its own idea of who is
+    primary. A client of that Pi would ask there; so one does, and what it is told is checked.
+
+    Each worker has a few connections, as a program has: many new ones at a time would keep a busy
+    database from coming back, and what is to be found here is what it forgets.
+    """
+    doors = {"sql_write": (lab.vip, lab.ports.sql), "write_primary": (lab.vip, lab.ports.primary)}
+    doors |= {f"at_{m.name}": (m.address, lab.ports.primary) for m in lab.machines}
+    return Probes({lane: _writer(lab, port, host=host, timeout=timeout, first=first + i * HALF)
+                   for i, (lane, (host, port)) in enumerate(doors.items())},
+                  rate=rate, limit=4)
+
+
+def _writer(lab: Lab, port: int, *, timeout: float, first: int, host: str | None = None) -> Sql:
+    insert = ("insert into lab.writes (id, geom) values "
+              "(%s, st_setsrid(st_makepoint(%s, %s), 4326)) returning id, " + history.SERVER)
+    return Sql(_dsn(lab, "gis", port, host), insert, timeout=timeout, first=first,
+               values=lambda row: (row, *history.place(row)))
+
+
+def _dsn(lab: Lab, role: str, port: int, host: str | None = None) -> str:
+    return make_conninfo(
+        host=host or lab.vip, port=port, dbname="gis", user=role, gssencmode="disable",
+        password=lab.secret(f"{role}_password"), application_name="gislab-probe")

@@ -99,12 +99,15 @@ class Sql:
     Parameters
     ----------
     dsn : a connection string of libpq.
-    statement : its answer must hold a row. With `first` it is given one number, counted up.
-    first : int, the first number of a write; None for a read.
+    statement : its answer must hold a row. A write is given `values(number)`; the last column of
+        its answer is the detail that is kept.
+    first : int, the first number of a write, counted up; None for a read.
     """
 
-    def __init__(self, dsn: str, statement: str, *, timeout: float, first: int | None = None):
+    def __init__(self, dsn: str, statement: str, *, timeout: float, first: int | None = None,
+                 values: Callable[[int], tuple] = lambda row: (row,)):
         self.dsn, self.statement, self.timeout, self.first = dsn, statement, timeout, first
+        self._values = values
         self._idle: list[psycopg.AsyncConnection] = []
 
     def row(self, number: int) -> int | None:
@@ -114,14 +117,19 @@ class Sql:
         end = asyncio.get_running_loop().time() + self.timeout
         connection = self._take() or await self._connect()
         row = self.row(number)
-        task = asyncio.create_task(self._answer(connection, None if row is None else (row,)))
+        values = None if row is None else self._values(row)
+        task = asyncio.create_task(self._answer(connection, values))
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # looked at in any case
         left = end - asyncio.get_running_loop().time()
-        done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+        except asyncio.CancelledError:  # a machine so busy that the probe gave up first
+            _shut(connection)
+            raise
         if not done:
             # Not cancelled: psycopg would first try, for seconds, to cancel at the server.
             # The socket is shut instead, and the task ends by itself.
             _shut(connection)
-            task.add_done_callback(lambda t: t.exception())
             raise Unknown("no answer in time")
         try:
             answer = task.result()
@@ -137,7 +145,7 @@ class Sql:
         self._idle.append(connection)
         if answer is None:
             raise Failed("an answer without a row")
-        return ""
+        return "" if row is None else str(answer[-1])
 
     async def _answer(self, connection, values: tuple | None) -> tuple | None:
         cursor = await connection.execute(self.statement, values)

@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from . import export, images
 from .settings import PROJECT, Lab
@@ -24,6 +25,8 @@ from .settings import PROJECT, Lab
 NOTEBOOKS = PROJECT / "notebooks"
 PACKAGES = ("gislab", "geopandas", "httpx", "jupyterlab", "matplotlib", "nbconvert", "owslib",
             "papermill", "psycopg")
+# A kernel over a socket file, not over TCP, where any user of this machine could listen.
+PRIVATE = Config({"KernelManager": {"transport": "ipc"}})
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _notebook(lab: Lab, source: Path, folder: Path, parameters: dict) -> tuple[V
         ran = Path(scratch) / source.name
         try:
             papermill.execute_notebook(source, ran, parameters, kernel_name="python3",
-                                       cwd=source.parent, log_output=False,
+                                       cwd=source.parent, log_output=False, config=PRIVATE,
                                        progress_bar=sys.stderr.isatty(), execution_timeout=3600)
         except PapermillExecutionError as error:
             problems.append(f"{error.ename}: {error.evalue}")

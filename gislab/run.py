@@ -22,7 +22,7 @@ OUTCOMES = ("ok", "failed", "unknown")
 _SAMPLES = {"probe": "str", "sent": "float64", "took": "float64", "outcome": "str",
             "detail": "str", "row": "Int64"}
 _EVENTS = {"t": "float64", "kind": "str", "what": "str", "fault": "str"}
-_ROWS = {"row": "Int64", "times": "Int64"}
+_ROWS = {"row": "Int64", "times": "Int64", "reader": "str"}
 
 
 class RunError(ValueError):
@@ -35,10 +35,12 @@ class Run:
 
     samples : one line per question: probe; sent [s since the run's start, monotonic clock];
         took [s]; outcome: `ok`, `failed` (it certainly did not happen) or `unknown` (sent, but
-        no answer: it may have happened); detail (why); row (the number a write carried).
+        no answer: it may have happened); detail (why; of a write that is ok: which server took
+        it, on which timeline); row (the number a write carried).
     events : t [s, the same clock], kind, what, fault. Kinds: `strike` (the order to break is
         given), `struck` (it is broken), `undo` (the order to mend is given), `undone`.
-    rows : the numbered rows that the primary held after the run, and how many times each.
+    rows : the numbered rows that each reader (the primary, each replica) held after the run, and
+        how many times each; a reader has one line without a row, even if it held none.
     settings : lab, kind ("virtual" or "pi"), map_server, fault, started, versions, ...
     """
 
@@ -119,7 +121,10 @@ def about(lab: Lab, **more: object) -> dict:
 def frame(rows: list | pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Return `rows` as a table of exactly these columns and types."""
     if isinstance(rows, pd.DataFrame):
-        return rows.reindex(columns=list(columns)).astype(columns).reset_index(drop=True)
+        # a column that an older gislab did not write: texts are empty, numbers missing
+        texts = {name: "" for name, kind in columns.items() if kind == "str" and name not in rows}
+        return (rows.assign(**texts).reindex(columns=list(columns)).astype(columns)
+                .reset_index(drop=True))
     # Column by column: guessed from rows, numbers beside None would turn into rounded floats.
     table = {}
     for place, (name, kind) in enumerate(columns.items()):

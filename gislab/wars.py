@@ -86,11 +86,19 @@ def check(path: Path, sha256: str) -> None:
 
 
 def decide(lab: Lab, say=print) -> str:
-    """Settle which map server a lab of `map_server = "auto"` runs, and remember it."""
+    """Settle which map server a lab of `map_server = "auto"` runs, and remember it.
+
+    What could not be downloaded once is not tried again until `gislab down`: a second `up` must
+    not wait for it, nor change the map server of a lab that stands. An archive that has come to
+    hand since is taken.
+    """
+    note = lab.home / "map_server"
     if lab.map_server != "auto":
         if lab.map_server == "geoserver":
             get(say=say)
         return lab.map_server
+    if at_hand() is None and note.exists() and note.read_text().strip() == "mapserver":
+        return "mapserver"
     try:
         get(say=say)
         served = "geoserver"
@@ -99,7 +107,7 @@ def decide(lab: Lab, say=print) -> str:
             raise
         say(f"map server: MapServer, since {error}")
         served = "mapserver"
-    (lab.home / "map_server").write_text(served)
+    note.write_text(served)
     return served
 
 

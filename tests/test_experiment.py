@@ -2,9 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
 
-from gislab import experiment, faults, outage, probe, run, settings
+from gislab import experiment, faults, history, outage, postgis, probe, run, settings
+from gislab.wait import NotYet, WaitTimeout
 
 
 class Answers:
@@ -38,8 +40,9 @@ def bench(tmp_path, monkeypatch):
     writer.whole = whole
     monkeypatch.setattr(probe, "vip", lambda lab, **how: probe.Probes(
         {"maps": Answers(whole), "sql_write": writer}, rate=50))
-    monkeypatch.setattr(experiment, "_first_row", lambda lab: 1000)
-    monkeypatch.setattr(experiment, "_rows", lambda lab, first: [(r, 1) for r in writer.held])
+    monkeypatch.setattr(experiment, "first_row", lambda lab: 1000)
+    monkeypatch.setattr(experiment, "final_reads", lambda lab, first, end: history.reads(
+        {reader: dict.fromkeys(writer.held, 1) for reader in READERS}))
 
     def make(lab, heals_itself=False):
         def hit(lab, target):
@@ -53,6 +56,7 @@ def bench(tmp_path, monkeypatch):
     return lab, whole, make(lab), writer
 
 
+READERS = ("primary postgis1", "replica postgis2", "replica postgis3")
 QUICK = dict(before=0.5, during=0.4, after=0.3, recovery=0.3, say=lambda text: None)
 
 
@@ -67,6 +71,7 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
     assert len(bad) and bad["sent"].between(strike - 0.05, undone + 0.05).all()
     o = outage.of(measured, "maps")
     assert o.recovered and 0.4 < o.outage < 2 + (undone - strike)
+    assert outage.writes(measured).readers == READERS
     assert outage.writes(measured).safe and outage.writes(measured).acknowledged > 10
     assert measured.settings["kind"] == "virtual" and measured.settings["fault"] == "power_cut"
     kept = run.load(tmp_path / "run")
@@ -75,11 +80,69 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
 
 def test_a_planted_loss_and_an_unknown_that_did_happen_are_told(bench, tmp_path, monkeypatch):
     lab, whole, fault, writer = bench
-    monkeypatch.setattr(experiment, "_rows",
-                        lambda lab, first: [(r, 1) for r in writer.held[1:]] + [(5, 1)])
+    monkeypatch.setattr(experiment, "final_reads", lambda lab, first, end: history.reads(
+        {"primary postgis1": dict.fromkeys(writer.held[1:], 1) | {5: 1}}))
     measured = experiment.measure(lab, fault, **QUICK, folder=tmp_path / "run")
     found = outage.writes(measured)
     assert found.lost == (writer.held[0],) and found.unexpected == (5,) and not found.safe
+
+
+def test_rows_that_nobody_can_read_are_an_error_and_the_samples_are_kept(
+        bench, tmp_path, monkeypatch):
+    lab, *_, fault, _ = bench
+
+    def silent(lab, first, end):
+        raise WaitTimeout("every member to tell its rows: not there after 60 s (postgis3 behind)")
+    monkeypatch.setattr(experiment, "final_reads", silent)
+    with pytest.raises(experiment.ExperimentError, match="postgis3 behind.*cannot be told"):
+        experiment.measure(lab, fault, **QUICK, folder=tmp_path / "run")
+    kept = run.load(tmp_path / "run")
+    assert len(kept.samples) and not outage.writes(kept).safe
+
+
+@pytest.fixture
+def members(paper, monkeypatch):
+    """Three members with what each answers; nothing is under way, all have replayed."""
+    answers = {"postgis1": "7|1\n8|2", "postgis2": "7|1\n8|2", "postgis3": ""}
+    monkeypatch.setattr(experiment, "_quiet", lambda lab: None)
+    monkeypatch.setattr(postgis, "replayed", lambda lab: None)
+    monkeypatch.setattr(postgis, "primary", lambda lab: "postgis2")
+    monkeypatch.setattr(postgis, "each", lambda lab, query: pd.DataFrame(
+        [(m, "pi1", answer) for m, answer in answers.items()],
+        columns=["member", "node", "answer"]))
+    return answers
+
+
+def test_every_member_is_read_and_an_empty_one_is_a_reader_too(members, paper):
+    found = experiment.final_reads(paper, 0, 10, timeout=0)
+    assert found == [(None, 0, "replica postgis1"), (7, 1, "replica postgis1"),
+                     (8, 2, "replica postgis1"), (None, 0, "primary postgis2"),
+                     (7, 1, "primary postgis2"), (8, 2, "primary postgis2"),
+                     (None, 0, "replica postgis3")]
+
+
+@pytest.mark.parametrize("answer", ["psql: error: connection refused", None])
+def test_a_member_that_does_not_tell_its_rows_is_waited_for_and_named(members, paper, answer):
+    if answer is None:
+        del members["postgis3"]
+    else:
+        members["postgis3"] = answer
+    with pytest.raises(WaitTimeout, match="connection refused|2 of 3 members"):
+        experiment.final_reads(paper, 0, 10, timeout=0)
+
+
+def test_the_rows_are_not_read_while_a_write_is_under_way(members, paper, monkeypatch):
+    def busy(lab):
+        raise NotYet("1 writes are under way")
+    monkeypatch.setattr(experiment, "_quiet", busy)
+    with pytest.raises(WaitTimeout, match="under way"):
+        experiment.final_reads(paper, 0, 10, timeout=0)
+
+
+def test_the_table_of_writes_can_hold_doubles():
+    """A unique number would turn a write that was sent twice into an error that nobody sees."""
+    columns = experiment.TABLE.split(";")[0]
+    assert "primary key" not in columns and "unique" not in experiment.TABLE
 
 
 def test_an_interrupted_experiment_undoes_its_fault(bench, monkeypatch):
@@ -88,7 +151,7 @@ def test_an_interrupted_experiment_undoes_its_fault(bench, monkeypatch):
     def interrupted(*_):
         assert not whole[0]
         raise KeyboardInterrupt
-    monkeypatch.setattr(experiment, "_recovered", interrupted)
+    monkeypatch.setattr(experiment, "recovered", interrupted)
     with pytest.raises(KeyboardInterrupt):
         experiment.measure(lab, fault, **QUICK)
     assert whole[0] and experiment.heal(lab, say=lambda text: None) is None

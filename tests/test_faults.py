@@ -1,10 +1,12 @@
 """Each fault breaks exactly what its name says, and is undone even when it is interrupted."""
 
+import json
+
 import pandas as pd
 import pytest
 
-from gislab import cluster, faults, nodes, postgis, settings, stack, vip
-from gislab.shell import Recorded
+from gislab import cluster, cuts, faults, nodes, postgis, settings, stack, vip, wait
+from gislab.shell import Recorded, Result, Unreachable
 
 LAB = settings.make({"map_server": "mapserver"})
 VIP_LINE = f"2: eth0    inet {LAB.vip}/32 scope global eth0\n"
@@ -140,3 +142,140 @@ def test_every_fault_has_a_colour_of_its_own():
     made = [make(LAB) for make in faults.ALL.values()]
     assert len({f.colour for f in made}) == len(made)
     assert [f.name for f in made] == list(faults.ALL) and stack.NAME == "gis"
+
+
+def sent(pis, *words):
+    return [(name, c) for name, remote in pis.items() for c in remote.commands
+            if c[:len(words)] == words]
+
+
+@pytest.fixture
+def wires(pis):
+    """The recorded Pis, each with the hardware address 02:00:00:00:00:0<its number>."""
+    for i, remote in enumerate(pis.values(), 1):
+        remote.answers["sh", "-c"] = f"02:00:00:00:00:0{i}\n"
+        remote.answers["sh", "-ec"] = ""
+    return pis
+
+
+def cut_by(pis):
+    """Return Pi -> the numbers of the Pis whose packets it was told to drop."""
+    return {name: [int(part[1]) for part in c[2].split("--mac-source 02:00:00:00:00:")[1:]]
+            for name, c in sent(pis, "sh", "-ec")}
+
+
+@pytest.mark.parametrize("name, drops", [
+    ("primary_cut_off", {"pi1": [2, 3], "pi2": [1], "pi3": [1]}),
+    ("primary_deaf", {"pi1": [2, 3]}),
+    ("primary_mute", {"pi2": [1], "pi3": [1]}),
+    ("link_cut", {"pi1": [2], "pi2": [1]}),
+    ("ring_cut", {"pi1": [2], "pi2": [3], "pi3": [1]})])
+def test_a_cut_drops_in_just_the_directions_of_its_name_and_is_mended_on_every_pi(
+        wires, name, drops):
+    with faults.named(LAB, name):
+        assert cut_by(wires) == drops
+        for remote in wires.values():
+            remote.commands.clear()
+    mended = sent(wires, "sh", "-c")
+    assert [pi for pi, _ in mended] == ["pi1", "pi2", "pi3"]
+    for _, command in mended:
+        assert "-D PREROUTING -j GISLAB" in command[2] and "-X GISLAB" in command[2]
+
+
+def test_the_rules_of_a_cut_begin_to_count_all_at_once(wires):
+    with faults.primary_deaf(LAB):
+        [(_, command)] = sent(wires, "sh", "-ec")
+    steps = command[2].split("; ")
+    assert steps[-1] == "iptables -w -t raw -I PREROUTING -j GISLAB"
+    assert all("PREROUTING" not in step or "-D" in step for step in steps[:-1])
+
+
+def test_in_a_ring_of_five_each_hears_a_majority_and_no_two_the_same():
+    five = settings.make({"map_server": "mapserver", "pis": 5})
+    grudge = cuts.ring(five)
+    heard = [frozenset(grudge) - set(dropped) for dropped in grudge.values()]
+    assert all(len(h) == 3 for h in heard) and len(set(heard)) == 5
+
+
+def test_a_pi_that_does_not_answer_is_asked_again_until_its_cut_is_mended(wires, monkeypatch):
+    monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
+    answers = iter([Result((), 255, "", "no route"), ""])
+    run = wires["pi2"].run
+
+    def late(args, **how):
+        answer = next(answers, "")
+        if answer:
+            raise Unreachable("pi2", answer)
+        return run(args, **how)
+    monkeypatch.setattr(wires["pi2"], "run", late)
+    cuts.mend(LAB)
+    assert len(sent(wires, "sh", "-c")) == 3
+
+
+def test_the_frozen_primary_is_stopped_inside_its_container_and_goes_on(pis):
+    with faults.primary_frozen(LAB):
+        [(pi, command)] = sent(pis, "docker", "exec")
+        assert pi == "pi1" and "kill -STOP" in command[-1] and command[2] == "postgis1-on-pi1"
+    assert "kill -CONT" in sent(pis, "docker", "exec")[-1][1][-1]
+
+
+def test_a_frozen_container_is_the_primarys_and_all_that_is_frozen_there_goes_on(pis):
+    pis["pi1"].answers["docker", "pause"] = pis["pi1"].answers["sh", "-c"] = ""
+    with faults.primary_paused(LAB):
+        assert sent(pis, "docker", "pause") == [("pi1", ("docker", "pause", "postgis1-on-pi1"))]
+    [(_, command)] = sent(pis, "sh", "-c")
+    assert "status=paused" in command[2] and "unpause" in command[2]
+
+
+@pytest.mark.parametrize("name, struck", [
+    ("consul_leader_lost", ["pi2"]), ("consul_majority_lost", ["pi1", "pi2"])])
+def test_consuls_leader_is_frozen_and_with_it_as_many_as_make_the_majority(
+        pis, monkeypatch, name, struck):
+    monkeypatch.setattr(cluster, "consul_peers", lambda lab: {
+        "pi1": "server", "pi2": "leader", "pi3": "server"})
+    for pi, remote in pis.items():
+        remote.answers["docker", "ps", "-q", "--no-trunc", "--filter",
+                       "label=com.docker.swarm.service.name=gis_consul"] = f"consul-on-{pi}"
+        remote.answers["docker", "pause"] = remote.answers["sh", "-c"] = ""
+    with faults.named(LAB, name):
+        assert sorted(pi for pi, _ in sent(pis, "docker", "pause")) == struck
+    assert sorted(pi for pi, _ in sent(pis, "sh", "-c")) == struck
+
+
+def test_without_a_leader_consul_is_not_struck(monkeypatch, pis):
+    monkeypatch.setattr(cluster, "consul_peers", lambda lab: {"pi1": "server", "pi2": "server"})
+    with pytest.raises(faults.FaultError, match="gislab status"):
+        faults.consul_leader_lost(LAB).aim()
+
+
+def test_primary_and_synchronous_replica_go_dark_and_both_come_back(pis, power, monkeypatch):
+    monkeypatch.setattr(postgis, "members", lambda lab: pd.DataFrame({
+        "member": ["postgis1", "postgis2", "postgis3"], "node": ["pi1", "pi2", "pi3"],
+        "role": ["leader", "replica", "quorum_standby"]}))
+    with faults.primary_and_standby_dark(LAB):
+        assert sorted(power) == [("power_cut", "pi1"), ("power_cut", "pi3")]
+    assert sorted(power[2:]) == [("power_on", "pi1"), ("power_on", "pi3")]
+
+
+@pytest.mark.parametrize("pick, pi", [(0, "pi1"), (2, "pi3"), (4, "pi2")])
+def test_any_pi_may_lose_its_power_and_the_same_number_means_the_same_one(pis, power, pick, pi):
+    with faults.named(LAB, "pi_power_cut", pick=pick):
+        assert power == [("power_cut", pi)]
+    assert power[-1] == ("power_on", pi)
+
+
+def test_every_processor_is_kept_busy_and_the_busy_end_even_if_nobody_undoes_it(pis):
+    for remote in pis.values():
+        remote.answers["bash", "-c"] = remote.answers["sh", "-c"] = ""
+    with faults.cpu_full(LAB):
+        started = sent(pis, "bash", "-c")
+        assert [pi for pi, _ in started] == ["pi1", "pi2", "pi3"]
+        assert all("nproc" in c[2] and "timeout 900" in c[2] for _, c in started)
+    assert len(sent(pis, "sh", "-c")) == 3
+
+
+def test_the_journal_holds_all_that_the_undoing_needs():
+    """A target goes through JSON and comes back as good as it was."""
+    target = faults.Target("pi1", "abc", "pi1 and more", ("pi2",))
+    again = faults.Target(**json.loads(json.dumps(vars(target))))
+    assert list(again.nodes) == ["pi1", "pi2"] and again.container == "abc"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gislab import check, cluster, experiment, faults, outage, postgis, probe, stack, vip
+from gislab import check, cluster, experiment, faults, outage, postgis, probe, run, stack, vip
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300, func_only=True)]
 QUICK = dict(before=2, after=2)
@@ -16,6 +16,7 @@ def promise_kept(run):
     """No acknowledged write lost, none doubled or unexpected, and every lane is back."""
     writes = outage.writes(run)
     assert writes.safe and writes.acknowledged > 20, writes
+    assert len(writes.readings) == 3, "not every member was read"
     assert all(outage.of(run, p).recovered for p in run.probes), outage.table(run).to_string()
 
 
@@ -59,6 +60,29 @@ def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
     assert (members["state"] == "streaming").sum() == 2
 
 
+@pytest.mark.parametrize("name, during", [
+    ("primary_frozen", 60), ("primary_paused", 60),
+    ("primary_cut_off", 15), ("primary_deaf", 15), ("primary_mute", 15), ("link_cut", 15),
+    ("ring_cut", 10), ("consul_leader_lost", 5), ("consul_majority_lost", 15),
+    ("primary_and_standby_dark", 10)])
+def test_no_acknowledged_write_is_lost_and_no_former_primary_acknowledges(
+        whole, tmp_path, name, during):
+    """Whatever is frozen, cut or lost; and once it is undone, the lab is whole by itself."""
+    run = measured(whole, name, tmp_path, during=during, recovery=1, after=1,
+                   lanes=("sql_read", "sql_write", "write_primary"))
+    promise_kept(run)
+
+
+def test_with_two_of_three_pis_dark_a_write_is_refused_with_a_named_error(whole, tmp_path):
+    run = measured(whole, "primary_and_standby_dark", tmp_path, during=12, recovery=1, after=1,
+                   lanes=("sql_write", "write_primary"))
+    promise_kept(run)
+    struck, undo = run.at("struck"), run.at("undo")
+    dark = run.samples[run.samples["sent"].between(struck + 2, undo - 2)]
+    assert len(dark) > 20 and "ok" not in set(dark["outcome"]), "acknowledged by one Pi alone"
+    assert (dark["detail"].str.len() > 0).all()
+
+
 def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
     """A driver that dies leaves a dark Pi behind; the next command brings it back."""
     fault = faults.power_cut(whole)
@@ -71,11 +95,14 @@ def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
 
 def test_a_calm_lab_answers_every_question_on_every_lane(whole):
     lanes = (*probe.LANES, "features")
-    first = experiment._first_row(whole)
+    first = experiment.first_row(whole)
     with probe.vip(whole, lanes=lanes, first=first) as probes:
         probes.watch(3)
     samples = probes.samples()
     bad = samples[samples["outcome"] != "ok"]
     assert bad.empty, bad[["probe", "detail"]].drop_duplicates().to_string()
     assert samples.groupby("probe").size().min() > 20
-    assert len(experiment._rows(whole, first)) == samples["row"].notna().sum()
+    rows = experiment.final_reads(whole, first, first + 2 * probe.HALF)
+    found = outage.writes(run.make(samples, rows=rows))
+    assert found.safe and found.acknowledged == samples["row"].notna().sum()
+    assert len(found.readings) == 3

@@ -13,11 +13,20 @@ import pytest
 from gislab import settings
 
 PROJECT = settings.PROJECT
-MODULES = {path.stem: path for path in sorted((PROJECT / "gislab").glob("*.py"))
-           if path.stem != "__init__"}
+PACKAGE = PROJECT / "gislab"
+
+
+def dotted(path: Path) -> str:
+    """Return the name of a module within gislab: `run`, or `loading.shapes` in a folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py")) if dotted(path)}
 # Knowing one of these is knowing the Pis or the engine.
 MACHINES = {"virtual", "nodes", "images", "registry", "swarm", "stack", "cluster", "vip",
-            "doctor", "engine", "faults", "experiment", "wars"}
+            "doctor", "engine", "faults", "victims", "blows", "cuts", "experiment", "torture",
+            "wars"}
 DOORS = {"shell", "engine", "images"}  # the last two let a program run on, or write to a log
 TEXT = {".py", ".sh", ".toml", ".md", ".yml", ".cfg", ".conf", ".ipynb", ".svg", ".sql", ".lua",
         ".txt", ".xml", ""}
@@ -44,10 +53,16 @@ def outside(name: str) -> set[str]:
 def inside(name: str) -> set[str]:
     """Return the modules of gislab that a module imports, at any place in it."""
     found = set()
+    here = name.split(".")
+    folder = here if MODULES[name].stem == "__init__" else here[:-1]
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.ImportFrom) and node.level:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return {word.split(".")[0] for word in found} & set(MODULES)
+            above = folder[:len(folder) - node.level + 1]
+            base = [*above, *(node.module.split(".") if node.module else [])]
+            # what is imported is a module of that folder, or a name in that module
+            named = {".".join([*base, alias.name]) for alias in node.names}
+            found |= named & set(MODULES) or {".".join(base)}
+    return found & set(MODULES)
 
 
 def reached(name: str) -> set[str]:
@@ -73,7 +88,7 @@ def test_imports_point_down_only(name):
     assert name not in reached(name)
 
 
-@pytest.mark.parametrize("name", ["run", "outage", "predict", "plot"])
+@pytest.mark.parametrize("name", ["run", "history", "outage", "predict", "plot"])
 def test_reading_a_run_needs_no_cluster(name):
     assert not reached(name) & MACHINES
     everything = set().union(*map(outside, reached(name) | {name}))
@@ -117,10 +132,19 @@ def test_every_public_verb_says_what_it_does():
     assert silent == []
 
 
-def test_the_folder_is_flat_and_no_module_is_a_drawer_for_anything():
-    assert not {"utils", "helpers", "common", "misc"} & set(MODULES)
-    assert not [p for p in (PROJECT / "gislab").iterdir() if p.is_dir() and p.name != "data"
-                and not p.name.startswith("__")]
+def test_a_folder_is_a_module_that_outgrew_its_room_and_none_is_a_drawer_for_anything():
+    """Whoever calls `loading.load` need not know whether loading is one file or ten."""
+    assert not {"utils", "helpers", "common", "misc"} & {n.split(".")[-1] for n in MODULES}
+    folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and not p.name.startswith("__")}
+    assert folders - {"data"} <= set(MODULES), "a folder without verbs of its own"
+    assert all(name.count(".") <= 1 for name in MODULES)
+
+
+def test_what_lives_in_a_folder_is_known_by_its_folder_only():
+    """`loading` hands out what others need of `loading.shapes`."""
+    found = [f"{name} imports {other}" for name in MODULES for other in inside(name)
+             if "." in other and other.split(".")[0] != name.split(".")[0]]
+    assert found == []
 
 
 @cache

@@ -1,14 +1,13 @@
 """Images: each tag tells what is in it, and each image is for the machine it was asked for."""
 
-import hashlib
-import io
-import json
 import shutil
 import tarfile
+import tempfile
 
 import pytest
 
 from gislab import engine, images, settings
+from gislab.images import layers
 from gislab.shell import Local
 
 
@@ -89,33 +88,6 @@ def test_an_unknown_image_is_answered_with_those_that_there_are(paper):
         images.build(paper, ["haproxy", "tomcat"])
 
 
-@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
-def test_the_assembled_base_says_its_architecture_itself(architecture, tmp_path, monkeypatch):
-    """The engine's import would ignore it, so the archive must carry it."""
-    sent = {}
-
-    class Engine:
-        images = property(lambda self: self)
-
-        def load(self, file):
-            sent["archive"] = file.read()
-
-    monkeypatch.setattr(images.engine, "client", lambda timeout=0: Engine())
-    layer = tmp_path / "layer.tar"
-    with tarfile.open(layer, "w") as tar:
-        tar.addfile(tarfile.TarInfo("etc"))
-    images._load(layer, architecture, "gislab/base:test")
-    with tarfile.open(fileobj=io.BytesIO(sent["archive"])) as tar:
-        manifest = json.load(tar.extractfile("manifest.json"))[0]
-        config = tar.extractfile(manifest["Config"]).read()
-        data = tar.extractfile(manifest["Layers"][0]).read()
-    facts = json.loads(config)
-    assert manifest["RepoTags"] == ["gislab/base:test"] and data == layer.read_bytes()
-    assert (facts["architecture"], facts["os"]) == (architecture, "linux")
-    assert facts["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(data).hexdigest()]
-    assert manifest["Config"] == hashlib.sha256(config).hexdigest() + ".json"
-
-
 @pytest.mark.live
 def test_a_broken_dockerfile_is_told_with_its_last_lines_and_its_log(paper, folder, the_engine):
     (folder / "haproxy" / "Dockerfile").write_text(
@@ -159,3 +131,59 @@ def test_keepalived_haproxy_and_consul_are_built_for_arm_and_run(the_engine, req
         machine = Local().run(["docker", "run", "--rm", "--network", "none", "--entrypoint",
                                "uname", row.tag, "-m"], timeout=60)
         assert machine.out.strip() == "aarch64"
+
+
+@pytest.mark.parametrize("here, way", [("amd64", "mixed"), ("arm64", "native"),
+                                       ("riscv64", "emulated")])
+def test_only_a_pc_helps_an_arm_build_with_its_own_programs(here, way, monkeypatch):
+    """On an ARM laptop or a Pi the build is a plain one; anywhere it can be asked for."""
+    monkeypatch.setattr(engine, "native", lambda: here)
+    assert images._way("arm64", plain=False) == way
+    assert images._way("arm64", plain=True) == ("native" if here == "arm64" else "emulated")
+    assert images._way(here, plain=False) == "native"
+
+
+def test_costs_are_told_side_by_side_with_their_ratio(paper, monkeypatch):
+    """A row is an image; what was built for one machine only has no ratio."""
+    built = [images.Built("haproxy", "linux/amd64", "t", 80_000_000, 5.0, False, "p", "native"),
+             images.Built("haproxy", "linux/arm64", "t", 100_000_000, 9.0, False, "p", "mixed"),
+             images.Built("haproxy", "linux/arm64", "t", 100_000_000, 150.0, False, "p",
+                          "emulated"),
+             images.Built("consul", "linux/amd64", "t", 150_000_000, 16.0, False, "p",
+                          "native")]
+    monkeypatch.setattr(images, "table", lambda lab: images._frame(built))
+    monkeypatch.setattr(engine, "native", lambda: "amd64")
+    costs = images.costs(paper).set_index("image")
+    assert list(costs.index) == ["consul", "haproxy"], "in the order of building"
+    row = costs.loc["haproxy"]
+    assert (row["MB amd64"], row["MB arm64"], row["s arm64"]) == (80, 100, 9)
+    assert (row["arm64 / amd64"], row["arm64, emulated / amd64"]) == (1.8, 30)
+    assert costs.loc["consul"].isna()["arm64 / amd64"]
+
+
+@pytest.mark.arm
+def test_an_arm_image_that_this_pc_helped_to_build_holds_nothing_of_the_pc(the_engine):
+    """No file for another machine in the whole image, and no layer but the base's and its own."""
+    standing = settings.make({"map_server": "mapserver"})
+    built = images.build(standing, ["haproxy"], platform="linux/arm64").iloc[0]
+    if built.way != "mixed":
+        pytest.skip(f"this machine builds for ARM another way: {built.way}")
+    container = the_engine.containers.create(built.tag)
+    try:
+        with tempfile.TemporaryFile() as whole:
+            for chunk in container.export():
+                whole.write(chunk)
+            whole.seek(0)
+            assert layers.foreign(whole, "arm64") == []
+            whole.seek(0)
+            assert len(layers.foreign(whole, "amd64")) > 100, "ARM's own are seen"
+            whole.seek(0)
+            with tarfile.open(fileobj=whole) as tar:
+                names = tar.getnames()
+    finally:
+        container.remove()
+    left = ("x86_64-linux-gnu", "lib64", "apt.conf.d/00architecture", "local/bin/py3compile")
+    assert [name for name in names if any(part in name for part in left)] == []
+    parent = the_engine.images.get(images.base("arm64")).attrs["RootFS"]["Layers"]
+    own = the_engine.images.get(built.tag).attrs["RootFS"]["Layers"]
+    assert own[:len(parent)] == parent and len(own) > len(parent)

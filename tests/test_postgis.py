@@ -90,7 +90,7 @@ def test_each_member_is_asked_on_itself(three, paper):
 
 
 def test_hashes_that_differ_are_told_by_member(three, paper, monkeypatch):
-    monkeypatch.setattr(postgis, "_replayed", lambda lab: None)
+    monkeypatch.setattr(postgis, "replayed", lambda lab: None)
     monkeypatch.setattr(postgis, "each", lambda lab, statement: pandas.DataFrame(
         [("postgis1", "pi1", "2|-5|7"), ("postgis2", "pi2", "2|-5|7"),
          ("postgis3", "pi3", "1|3|4")], columns=["member", "node", "answer"]))
@@ -153,7 +153,7 @@ def test_a_written_row_is_on_every_member_and_a_planned_switchover_loses_none(la
             connection.execute("insert into lab.test_switchover values (2)")
         found = postgis.verify(lab, "lab.alive")
         assert len(found) == 3 and found["equal"].all()
-        postgis._replayed(lab)
+        postgis.replayed(lab)
         counts = postgis.each(lab, "select count(*) from lab.test_switchover")["answer"]
         assert counts.tolist() == ["2", "2", "2"]
         lag = postgis.lag(lab)

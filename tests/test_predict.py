@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gislab import faults, predict
+from gislab import faults, predict, run
 
 PROJECT = Path(__file__).parent.parent
 T = predict.Timing()
@@ -49,7 +49,24 @@ def test_maps_do_not_notice_a_database_failover_nor_a_killed_map_server():
 def test_every_fault_has_a_theory_for_every_lane(fault):
     for probe in ("maps", *predict.SQL):
         p = predict.outage(fault, probe)
-        assert 0 <= p.least <= p.most < 10 and p.formula
+        assert p.formula
+        if p.known:
+            assert 0 <= p.least <= p.most
+        assert not p.bounded or p.most < 10 or fault == "primary_frozen"
+
+
+def test_where_theory_says_nothing_or_no_end_the_table_says_so():
+    table = predict.table("link_cut", ["sql_write", "maps"])
+    assert table["predicted"].tolist() == ["no theory", "none"]
+    assert str(predict.outage("ring_cut", "sql_write")) == "until it is undone"
+    runs = [run.make([("sql_write", 0.0, 0.01, "ok")], settings={"fault": name})
+            for name in ("link_cut", "ring_cut", "primary_killed")]
+    told = predict.compare(runs)["theory, at most [s]"].tolist()
+    assert told[:2] == ["no theory", "until it is undone"] and 2 < float(told[2]) < 10
+
+
+def test_a_frozen_primary_costs_the_session_and_a_dead_container_only_its_alive_check():
+    assert predict.frozen(T).least > predict.container_killed(T).most
 
 
 def test_a_fault_without_a_theory_is_an_error():
@@ -61,6 +78,7 @@ def test_a_fault_without_a_theory_is_an_error():
     ("advert", "images/keepalived/entrypoint.sh", r"ADVERT_INT:=([\d.]+)"),
     ("watch_every", "images/keepalived/entrypoint.sh", r"read -rt ([\d.]+) -u \"\$idle\""),
     ("loop_wait", "images/postgis/patroni.yml", r"loop_wait: ([\d.]+)"),
+    ("ttl", "images/postgis/patroni.yml", r"\bttl: ([\d.]+)"),
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),
     ("suspicion", "images/consul/entrypoint.sh", r'suspicion_mult\W+([\d.]+)'),

@@ -276,3 +276,11 @@ def test_a_mistake_in_a_statement_is_no_sample_but_stops_the_probes(database):
           pytest.raises(psycopg.ProgrammingError)):
         probes.watch(5)
     assert probes.samples().empty
+
+
+def test_a_limit_keeps_the_unanswered_questions_of_a_lane_few(web):
+    web.behave = 5.0
+    with probe.Probes({"maps": maps(web.url)}, rate=50, limit=2) as probes:
+        probes.watch(0.25)
+        assert len(web.clients) <= 2
+    assert 1 <= len(probes.samples()) <= 4

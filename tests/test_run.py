@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from gislab import run, settings
+from gislab import outage, run, settings
 
 BIG = 1_763_847_000_000_000_001  # does not fit a float
 
@@ -24,6 +24,14 @@ def test_a_saved_run_is_read_back_as_it_was(tmp_path):
     for name in ("samples", "events", "rows"):
         pd.testing.assert_frame_equal(getattr(before, name), getattr(after, name))
     assert after.settings == before.settings
+
+
+def test_a_run_that_an_older_gislab_kept_is_read(tmp_path):
+    folder = example().save(tmp_path)
+    pd.DataFrame({"row": [BIG + 1], "times": [1]}).to_parquet(folder / "rows.parquet")
+    old = run.load(folder)
+    assert old.rows["reader"].tolist() == [""]
+    assert outage.writes(old).readers == ("primary",) and outage.writes(old).safe
 
 
 def test_the_number_of_a_row_is_never_rounded(tmp_path):

@@ -100,6 +100,18 @@ def test_auto_falls_back_to_mapserver_and_says_why(download):
     assert "MapServer, since GeoServer" in told[-1] and "no network" in told[-1]
 
 
+def test_a_download_that_failed_is_not_tried_again_while_the_lab_stands(download, tmp_path,
+                                                                        monkeypatch):
+    """Else a second `up` would wait for it, or change the map server of a standing lab."""
+    lab = settings.make({})
+    wars.decide(lab, say=lambda text: None)
+    download(AssertionError("asked the network again"))
+    assert wars.decide(lab, say=pytest.fail) == "mapserver"
+    (tmp_path / "g.war").write_bytes(FORMS["geoserver.war"])
+    monkeypatch.setenv("GISLAB_GEOSERVER_WAR", str(tmp_path / "g.war"))
+    assert wars.decide(lab) == "geoserver" == lab.serves, "an archive at hand is taken"
+
+
 def test_geoserver_that_was_asked_for_and_cannot_be_had_is_an_error(download):
     lab = settings.make({"map_server": "geoserver"})
     with pytest.raises(wars.WarError, match="GISLAB_GEOSERVER_WAR=/path/to/geoserver.war, or "

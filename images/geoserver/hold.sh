@@ -69,7 +69,7 @@ _main() {
         mv "$1/proxy-base-url" $RUN/last
         cp -r "$1"/. $DATA/
         mv $RUN/last $DATA/proxy-base-url # the sign that all is there
-        ready "$1" 300
+        ready "$1" 600
         return
     fi
     [[ -d $1/workspaces/$WORKSPACE_NOW ]] || {
@@ -84,7 +84,7 @@ _main() {
     rm -f $RUN/www/health
     rest 1.5
     place "$1"
-    reload && ready "$1" 30 && warm.sh || { place $old; reload; ready $old 30; exit 1; }
+    reload && ready "$1" 120 && warm.sh || { place $old; reload; ready $old 120; exit 1; }
 }
 
 WORKSPACE_NOW=$(basename "$(dirname "$(ls $DATA/workspaces/*/workspace.xml 2>/dev/null)")" 2>/dev/null || true)

@@ -42,13 +42,16 @@ class Bench:
         return networks[self.network.name]["IPAddress"]
 
     def start(self, image: str, name: str, environment: dict, tmpfs: list[str]):
-        """Start a container as the stack would, under a DNS name."""
+        """Start a container as the stack would, under a DNS name.
+
+        tmpfs : paths, each perhaps with options: `/tmp` or `/tmp:size=64m`.
+        """
         files = {f"{variable}_FILE": f"/run/secrets/{secret}" for variable, secret in (
             ("CONSUL_HTTP_TOKEN", "consul_token"), ("CONSUL_GOSSIP_KEY", "consul_gossip_key"),
             *((s.upper(), s) for s in NAMES))}
         made = self.client.containers.create(
             self.image(image), hostname=name, name=f"{self.network.name}-{name}",
-            environment=files | environment, tmpfs=dict.fromkeys(tmpfs, ""),
+            environment=files | environment, tmpfs=dict(one.partition(":")[::2] for one in tmpfs),
             volumes={str(self.folder): {"bind": "/run/secrets", "mode": "ro"}},
             network=self.network.name, **READ_ONLY,
             networking_config={self.network.name:
@@ -68,15 +71,19 @@ class Bench:
         until(lambda: _answers(f"{url}/v1/health/node/pi1", headers), what="Consul", timeout=30)
         return url, headers
 
-    def database(self) -> list[str]:
-        """Start three members on one Consul; return their names when all are in their roles."""
+    def database(self, *tmpfs: str) -> list[str]:
+        """Start three members on one Consul; return their names when all are in their roles.
+
+        tmpfs : more of them than /run/postgresql and /tmp, e.g. a small disk for the data.
+        """
         members = ["postgis1", "postgis2", "postgis3"]
         self.consul()
         for member in members:
             if member not in self.containers:
                 self.start("postgis", member, {
                     "MEMBER": member, "SCOPE": "bench", "NODE_NAME": "pi1",
-                    "NODES": f"pi1={self.address('consul')}"}, ["/run/postgresql", "/tmp"])
+                    "NODES": f"pi1={self.address('consul')}"},
+                    ["/run/postgresql", "/tmp", *tmpfs])
         self.streaming(2)
         return members
 

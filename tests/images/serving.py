@@ -106,7 +106,7 @@ class Serving:
         container.reload()
         return container.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
 
-    def healthy(self, container, timeout: float = 120) -> str:
+    def healthy(self, container, timeout: float = 400) -> str:
         """Wait until /health says 200; return the server's address."""
         def ask():
             code = health(url)

@@ -120,7 +120,7 @@ def test_goes_without_losing_a_request(serving):
 
 def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
     """A reload disturbs what is asked meanwhile: so a server says no first, and never both."""
-    other = serving.healthy(serving.map_server("geoserver", "second", publish=False), timeout=300)
+    other = serving.healthy(serving.map_server("geoserver", "second", publish=False))
     whole = catalog.default()
     cat = replace(whole, layers=(whole.layer("alive"), whole.layer("countries")))
     blue = cat.with_style(catalog.Style("land", "polygon", (catalog.Rule("x", fill="#0000ff"),)))
@@ -133,7 +133,7 @@ def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        number = catalog.publish(serving.lab, blue, say=print, timeout=200)
+        number = catalog.publish(serving.lab, blue, say=print, timeout=500)
     finally:
         done.set()
         asking.join()

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 
-from . import engine, wars
-from .settings import PROJECT, Lab, root
-from .shell import CommandFailed, Local
+from .. import engine, wars
+from ..settings import PROJECT, Lab, root
+from ..shell import Local
+from . import layers
 
 FOLDER = PROJECT / "images"
 
@@ -41,6 +40,7 @@ class Built:
     seconds: float
     cached: bool
     proof: str
+    way: str  # native; mixed: see layers.with_native; or emulated, every program
 
 
 @cache
@@ -70,13 +70,14 @@ def tag(lab: Lab, name: str, architecture: str | None = None) -> str:
 
 
 def build(lab: Lab, only: list[str] | None = None, *, platform: str | None = None,
-          say=print) -> pd.DataFrame:
+          plain: bool = False, say=print) -> pd.DataFrame:
     """Build what is not built yet, prove each image by running it, and return the table.
 
     Parameters
     ----------
     only : names of images, by default all that this lab needs.
     platform : `linux/amd64` or `linux/arm64`; the lab's own by default.
+    plain : emulate every program of a foreign build, as other builders do; for comparison.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def build(lab: Lab, only: list[str] | None = None, *, platform: str | None = Non
     for name in wanted:
         architecture = (platform.removeprefix("linux/") if platform
                         else _architecture(lab, name))
-        rows.append(_build(lab, name, architecture, say))
+        rows.append(_build(lab, name, architecture, plain, say))
     return _frame(rows)
 
 
@@ -101,7 +102,7 @@ def table(lab: Lab) -> pd.DataFrame:
     client = engine.client()
     rows, digests = [], []
     for path in sorted((root() / "builds").glob("*.json")):
-        facts = Built(**json.loads(path.read_text()))
+        facts = _noted(path)
         try:
             digests.append(client.images.get(facts.tag).id)
         except ImageNotFound:
@@ -111,63 +112,92 @@ def table(lab: Lab) -> pd.DataFrame:
     return _frame(rows).assign(digest=digests)
 
 
+def costs(lab: Lab) -> pd.DataFrame:
+    """Return what each image takes, natively and for ARM: MB, seconds, and the ratio of these."""
+    rows = table(lab)
+    rows["kind"] = rows.platform.str.removeprefix("linux/") + rows.way.map(
+        {"native": "", "mixed": "", "emulated": ", emulated"})
+    size, seconds = (rows.pivot(index="image", columns="kind", values=value)
+                     for value in ("size MB", "seconds"))
+    size = size[[kind for kind in size if "," not in kind]]  # emulated: the same files
+    frame = size.add_prefix("MB ").join(seconds.add_prefix("s "))
+    here = engine.native()
+    for kind in seconds.columns.drop(here, errors="ignore"):
+        if here in seconds:
+            frame[f"{kind} / {here}"] = seconds[kind] / seconds[here]
+    return frame.reindex([n for n in plan()["images"] if n in frame.index]).reset_index()
+
+
 def base(architecture: str, say=print) -> str:
-    """Return the base image for an architecture: pulled, else assembled from Debian's packages."""
-    facts = plan()["base"]
-    version = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:6]
-    name = f"gislab/base:{facts['suite']}-{architecture}-{version}"
-    client = engine.client(timeout=600)
+    """Return the base image for an architecture; ImageError if it cannot be had."""
     try:
-        client.images.get(name)
-        return name
-    except ImageNotFound:
-        pass
-    try:
-        image = client.images.pull(facts["image"], platform=f"linux/{architecture}")
-        image.tag(name)
-        say(f"base: pulled {facts['image']} for {architecture}")
-    except APIError:
-        say(f"base: {facts['image']} cannot be pulled here; assembling it with mmdebstrap "
-            + ("(about 20 s)" if architecture == engine.native() else "(about 5 min, emulated)"))
-        _assemble(facts, architecture, name, say)
-    found = client.images.get(name).attrs["Architecture"]
-    if found != architecture:
-        raise ImageError(f"{name} says it is {found}; remove it: docker rmi {name}")
-    return name
+        return layers.base(plan()["base"], architecture, say=say)
+    except layers.LayerError as error:
+        raise ImageError(str(error)) from None
 
 
-def _build(lab: Lab, name: str, architecture: str, say) -> Built:
+def _build(lab: Lab, name: str, architecture: str, plain: bool, say) -> Built:
     facts = plan()["images"][name]
-    target = tag(lab, name, architecture)
-    note = root() / "builds" / f"{name}-{architecture}.json"
+    way = _way(architecture, plain)
+    target = tag(lab, name, architecture) + ("-emulated" if plain and way != "native" else "")
+    stem = f"{name}-{architecture}" + ("-emulated" if target.endswith("-emulated") else "")
+    note = root() / "builds" / f"{stem}.json"
     client = engine.client()
     try:
         size = client.images.get(target).attrs["Size"]
-        old = json.loads(note.read_text()) if note.exists() else {}
-        if old.get("tag") == target:
+        old = _noted(note) if note.exists() else None
+        if old and old.tag == target:
             say(f"{name}: at hand for {architecture}")
-            return Built(**{**old, "size": size, "cached": True})
+            return replace(old, size=size, cached=True)
     except ImageNotFound:
         pass
     engine.emulate(architecture, say=say)
     parent = base(architecture, say=say)
+    ground = _ground(parent, architecture, say) if way == "mixed" else parent
     say(f"{name}: building for {architecture}")
-    log = root() / "logs" / f"build-{name}-{architecture}.log"
+    log = root() / "logs" / f"build-{stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         context = shutil.copytree(FOLDER / name, Path(folder) / name)
         if name == "geoserver":
             wars.place(context, say=say)
-        _docker_build(context, target, parent, architecture, log)
+        if way == "mixed":
+            raw = f"{target}-mixed"
+            _docker_build(context, raw, ground, architecture, log)
+            try:
+                layers.take_out(raw, target, parent, architecture)
+            except layers.LayerError as error:
+                raise ImageError(f"{error}. Build it as others do: gislab images {name} "
+                                 f"--platform linux/{architecture} --plain") from None
+            finally:
+                client.images.remove(raw)
+        else:
+            _docker_build(context, target, parent, architecture, log)
     seconds = time.monotonic() - start
     proof = _prove(name, target, architecture, facts["proof"])
     built = Built(name, f"linux/{architecture}", target,
-                  client.images.get(target).attrs["Size"], round(seconds, 1), False, proof)
+                  client.images.get(target).attrs["Size"], round(seconds, 1), False, proof, way)
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(asdict(built)))
     say(f"{name}: built in {seconds:.0f} s, {built.size / 1e6:.0f} MB, {proof}")
     return built
+
+
+def _way(architecture: str, plain: bool) -> str:
+    """How an image is built here: a PC helps an ARM build with its own programs."""
+    if architecture == engine.native():
+        return "native"
+    return "emulated" if plain or engine.native() != "amd64" else "mixed"
+
+
+def _ground(parent: str, architecture: str, say) -> str:
+    native = base(engine.native(), say=say)
+    try:
+        return layers.with_native(FOLDER / "native.Dockerfile", parent, native, architecture,
+                                  say=say)
+    except layers.LayerError as error:
+        raise ImageError(str(error)) from None
 
 
 def _docker_build(context: Path, target: str, parent: str, architecture: str, log: Path) -> None:
@@ -199,50 +229,11 @@ def _prove(name: str, target: str, architecture: str, proof: list[str]) -> str:
     return f"{machine}: {line.strip()}"[:90]
 
 
-def _assemble(facts: dict, architecture: str, name: str, say) -> None:
-    """Make the base out of Debian's packages and load it with the right architecture."""
-    # arch-test: how mmdebstrap makes sure that foreign programs run here
-    missing = [name for name in ("mmdebstrap", "arch-test") if shutil.which(name) is None]
-    if missing:
-        engine.install(*missing, say=say)
-    engine.emulate(architecture, say=say)
-    with tempfile.TemporaryDirectory() as folder:
-        layer = Path(folder) / "layer.tar"
-        clean = Path(folder) / "docker-clean"
-        clean.write_text("".join(f"{option};\n" for option in facts["apt"]))
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={architecture}",
-                   *[f"--dpkgopt={option}" for option in facts["dpkg"]],
-                   f"--customize-hook=copy-in {clean} /etc/apt/apt.conf.d",
-                   '--customize-hook=rm -f "$1"/var/cache/apt/*.bin',
-                   facts["suite"], str(layer)]
-        try:
-            Local().run(command, timeout=1800)
-        except CommandFailed as error:
-            raise ImageError(f"base: {error}") from None
-        _load(layer, architecture, name)
-
-
-def _load(layer: Path, architecture: str, name: str) -> None:
-    """Load one layer as an image. `docker import` of engine 20.10 ignores --platform, an
-    archive as `docker save` writes it does not (Docker image specification v1.2)."""
-    diff = "sha256:" + hashlib.file_digest(layer.open("rb"), "sha256").hexdigest()
-    config = json.dumps({"architecture": architecture, "os": "linux",
-                         "config": {"Cmd": ["bash"], "Env": [
-                             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
-                         "rootfs": {"type": "layers", "diff_ids": [diff]},
-                         "history": [{"created_by": "mmdebstrap"}]}).encode()
-    config_name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [name],
-                            "Layers": ["layer.tar"]}]).encode()
-    archive = layer.with_name("image.tar")
-    with tarfile.open(archive, "w") as tar:
-        for member, data in ((config_name, config), ("manifest.json", manifest)):
-            info = tarfile.TarInfo(member)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-        tar.add(layer, "layer.tar")
-    with archive.open("rb") as file:
-        engine.client(timeout=600).images.load(file)
+def _noted(path: Path) -> Built:
+    """Read what was noted when an image was built; a note from before `way` knew no mixed one."""
+    facts = json.loads(path.read_text())
+    own = facts["platform"] == f"linux/{engine.native()}"
+    return Built(**{"way": "native" if own else "emulated", **facts})
 
 
 def _architecture(lab: Lab, name: str) -> str:
@@ -252,5 +243,5 @@ def _architecture(lab: Lab, name: str) -> str:
 
 def _frame(rows: list[Built]) -> pd.DataFrame:
     return pd.DataFrame([{"image": r.image, "platform": r.platform, "size MB": r.size / 1e6,
-                          "seconds": r.seconds, "cached": r.cached, "proof": r.proof,
-                          "tag": r.tag} for r in rows])
+                          "seconds": r.seconds, "way": r.way, "cached": r.cached,
+                          "proof": r.proof, "tag": r.tag} for r in rows])

@@ -1,0 +1,133 @@
+"""Look for what a fault is to strike: by its role at this moment, or by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import cluster, postgis, stack, vip
+from .settings import Lab
+from .wait import until
+
+
+class FaultError(RuntimeError):
+    """A fault cannot be made now; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be broken: a Pi, a container on it, and how a reader would call it."""
+
+    node: str
+    container: str = ""
+    what: str = ""
+    others: tuple[str, ...] = ()  # more Pis that are struck at the same moment
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node, *self.others)
+
+
+def any_map_server(lab: Lab) -> Target:
+    """Return one of the map servers."""
+    found = stack.containers(lab, "mapserver")
+    if not found:
+        raise FaultError("no map server runs; see: gislab status")
+    node, container = found[0]
+    return Target(node.name, container, f"a map server on {node.name}")
+
+
+def of_holder(service: str) -> Callable[[Lab], Target]:
+    """Return a search for the container of `service` on the Pi that holds the VIP."""
+    def find(lab: Lab) -> Target:
+        holder = _holder(lab)
+        return Target(holder, _container(lab, service, holder), f"{service} on {holder}")
+    return find
+
+
+def primary(lab: Lab) -> Target:
+    """Return the database primary: its Pi and its container."""
+    member = until(lambda: postgis.primary(lab), what="a primary to strike", timeout=30)
+    for node, container in stack.containers(lab, member):
+        return Target(node.name, container, f"{member} on {node.name}")
+    raise FaultError(f"{member} is primary, but no Pi that answers runs it; see: gislab status")
+
+
+def pi_of_primary(lab: Lab) -> Target:
+    """Return the Pi that the primary runs on, whoever holds the VIP."""
+    found = primary(lab)
+    holds = " and the VIP" if vip.holder(lab) == found.node else ""
+    return Target(found.node, "", f"{found.node} with {found.what.split()[0]}{holds}")
+
+
+def holder_with_primary(lab: Lab) -> Target:
+    """Have the primary on the holder's Pi, by a planned switchover, if it is elsewhere."""
+    holder, found = _holder(lab), primary(lab)
+    if found.node != holder:
+        members = postgis.members(lab).set_index("node")["member"]
+        postgis.switchover(lab, members[holder], say=lambda text: None)
+        cluster.ready(lab, say=None, timeout=120)
+        holder, found = _holder(lab), primary(lab)
+    if found.node != holder:
+        raise FaultError(f"the VIP is on {holder}, the primary on {found.node}, and a "
+                         "switchover did not bring them together; see: gislab status")
+    return Target(holder, "", f"{holder} with the VIP and {found.what.split()[0]}")
+
+
+def primary_and_standby(lab: Lab) -> Target:
+    """Return the Pi of the primary, and of a replica that may have acknowledged its writes."""
+    found = primary(lab)
+    table = postgis.members(lab)
+    safe = table[table["role"].isin(["sync_standby", "quorum_standby"])]
+    if safe.empty:
+        raise FaultError("no replica is synchronous at this moment; see: gislab status")
+    other = safe.iloc[0]
+    return Target(found.node, "", f"{found.what}, and {other['member']} on {other['node']}",
+                  (other["node"],))
+
+
+def a_replica_beside(lab: Lab) -> Target:
+    """Return the Pi of the primary, and that of one of its replicas."""
+    found = primary(lab)
+    other = next(m.name for m in lab.machines if m.name != found.node)
+    return Target(found.node, "", f"between {found.node} with {found.what.split()[0]} "
+                  f"and {other}", (other,))
+
+
+def machine(number: int) -> Callable[[Lab], Target]:
+    """Return a search for a Pi by its place in the lab, counted from 0, round and round."""
+    def find(lab: Lab) -> Target:
+        name = lab.machines[number % len(lab.machines)].name
+        return Target(name, "", name)
+    return find
+
+
+def every_machine(lab: Lab) -> Target:
+    """Return all Pis."""
+    first, *rest = [m.name for m in lab.machines]
+    return Target(first, "", "all Pis", tuple(rest))
+
+
+def consul_servers(count: int) -> Callable[[Lab], Target]:
+    """Return a search for the leader of Consul and so many servers that they are `count`."""
+    def find(lab: Lab) -> Target:
+        peers = cluster.consul_peers(lab)
+        chosen = sorted(peers, key=lambda name: (peers[name] != "leader", name))[:count]
+        if len(chosen) < count or peers[chosen[0]] != "leader":
+            raise FaultError(f"Consul's servers are {peers}; see: gislab status")
+        return Target(chosen[0], "", "Consul on " + " and ".join(chosen), tuple(chosen[1:]))
+    return find
+
+
+def _holder(lab: Lab) -> str:
+    holder = vip.holder(lab)
+    if holder is None:
+        raise FaultError(f"no Pi holds the VIP {lab.vip}; see: gislab status")
+    return holder
+
+
+def _container(lab: Lab, service: str, node_name: str) -> str:
+    for node, container in stack.containers(lab, service):
+        if node.name == node_name:
+            return container
+    raise FaultError(f"{node_name} runs no {service}; see: gislab status")
