@@ -93,7 +93,7 @@ watch() {
         kill -0 "$AGENT" 2>/dev/null || start_agent
         if [[ -e $RUN/out ]]; then
             : # hold.sh reloads the catalog, and nobody shall see half of it
-        elif feature_comes; then
+        elif [[ -e $RUN/www/catalog ]] && feature_comes; then
             [[ -n "$warm" ]] || { forget_admin; warm.sh; warm=yes; }
             misses=0
             [[ ! -e $RUN/out ]] || continue

@@ -23,21 +23,28 @@ fill() {
     done
 }
 
-# ready FOLDER seconds: until GeoServer offers every layer; asks the database nothing
+# as_admin words-of-curl: the password goes by its input, never by its words
+as_admin() {
+    printf 'user = "admin:%s"\n' \
+        "$(<"${GEOSERVER_PASSWORD_FILE:-/run/secrets/geoserver_password}")" \
+        | curl -sf -m 60 -K - "$@"
+}
+
+# ready FOLDER seconds: until GeoServer has every layer. Its REST knows those, too, whose tables
+# are not there yet; capabilities leave them out.
 ready() {
-    local until=$((SECONDS + $2)) offered layer missing
-    while ((SECONDS < until)); do
-        offered=$(curl -s -m 20 "http://127.0.0.1:8080/ows?service=WMS&version=1.3.0&$(
-            )request=GetCapabilities" || true)
+    local end=$((SECONDS + $2)) offered layer missing=''
+    while ((SECONDS < end)); do
+        offered=$(as_admin "http://127.0.0.1:8080/geoserver/rest/layers.json" || true)
         missing=''
         for layer in "$1"/workspaces/*/*/*/layer.xml; do
             layer=${layer%/layer.xml}
-            [[ "$offered" == *"<Name>${layer##*/}</Name>"* ]] || missing+=" ${layer##*/}"
+            [[ "$offered" =~ \"name\":\"([a-z0-9_]+:)?"${layer##*/}"\" ]] || missing+=" ${layer##*/}"
         done
         [[ -n "$missing" ]] || return 0
-        rest 0.3
+        rest 0.5
     done
-    echo "GeoServer does not offer$missing" >&2
+    echo "GeoServer does not have$missing" >&2
     return 1
 }
 
@@ -47,16 +54,14 @@ place() { # FOLDER: its files in the place of the old ones; what GeoServer made 
 }
 
 reload() {
-    printf 'user = "admin:%s"\n' \
-        "$(<"${GEOSERVER_PASSWORD_FILE:-/run/secrets/geoserver_password}")" \
-        | curl -sf -m 60 -K - -X POST -o /dev/null http://127.0.0.1:8080/geoserver/rest/reload \
+    as_admin -X POST -o /dev/null http://127.0.0.1:8080/geoserver/rest/reload \
         || { echo "GeoServer refuses to reload" >&2; return 1; }
 }
 
 back() {
     rm -f $RUN/out
-    local until=$((SECONDS + 15))
-    until [[ -e $RUN/www/health ]] || ((SECONDS > until)); do rest 0.2; done
+    local end=$((SECONDS + 15))
+    until [[ -e $RUN/www/health ]] || ((SECONDS > end)); do rest 0.2; done
     rest 0.8 # HAProxy looks four times a second; then the next server may go
 }
 
