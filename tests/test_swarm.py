@@ -138,11 +138,15 @@ def test_a_pi_is_drained_and_waited_for(paper, standing):
     """Both Swarm and the Pi itself say that nothing runs there any more."""
     standing.answer("docker", "node", "ps", out="")
     standing.answer("docker", "ps", out="")
+    standing.answer("sh", "-c")
     told = []
     swarm.drain(paper, "pi2", say=told.append)
     assert [c for _, c in standing.sent("docker", "node", "update")] == [
         "docker node update --availability drain pi2"]
     assert told == ["pi2: drained, it runs nothing of the lab"]
+    states = [c.split("replicas/postgis2 state ")[1].split()[0]
+              for _, c in standing.sent("sh", "-c")]
+    assert sorted(states) == ["drain"] * 3 + ["ready"] * 3
     standing.answer("docker", "ps", out="gis_mapserver.1.x")
     with pytest.raises(TimeoutError, match=r"pi2 to be empty: .*\(1 tasks still stop\)"):
         swarm.drain(paper, "pi2", say=told.append, timeout=0)
