@@ -1,223 +1,230 @@
-"""What the map servers publish: layers and their styles, the same for MapServer and GeoServer.
+"""What the map servers publish, while they run: publish, watch it arrive, take it back.
 
-A catalog is plain data. `render` turns it into the files of whichever map server the lab runs,
-in one tar that contains no secret; the servers' entrypoints unpack it.
+A version is a bundle in Consul's key-value store, compressed, under its hash, and never changed.
+One key says which version is `current`; only that key changes, and only by check-and-set. An
+agent beside each map server waits for it, has its server hold exactly that version, and reports.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-import tarfile
-from dataclasses import dataclass, replace
+import json
+import time
 
+import pandas as pd
+
+from . import bundle, consul, layers, tables
+from .catalogfile import read
+from .layers import Catalog, CatalogError, Layer, Rule, Style, default
 from .settings import Lab
+from .wait import NotYet, WaitTimeout, until
 
-WORLD = (-180.0, -90.0, 180.0, 90.0)
-ALIVE = "alive"  # the layer that health questions ask for; the database always has it
-KINDS = ("polygon", "line", "point")
+__all__ = ["Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current", "default",
+           "publish", "put", "read", "rollback", "status", "validate", "versions"]
+
+KEEP = 10  # versions that can be rolled back to
+ROOT = "gislab/maps"
+CURRENT = f"{ROOT}/current"  # "<number> <hash> <parts>": one line that a shell can read
+VERSIONS, PARTS, REPORTS = f"{ROOT}/versions/", f"{ROOT}/parts/", f"{ROOT}/reports/"
+# The agents' sessions hang on a node of their own, so that their token has no power over those
+# of the database.
+NODE = "gislab-maps"
+RULES = f"""\
+key_prefix "{ROOT}/" {{ policy = "read" }}
+key_prefix "{REPORTS}" {{ policy = "write" }}
+key "{ROOT}/reload" {{ policy = "write" }}
+session "{NODE}" {{ policy = "write" }}
+"""
+COLUMNS = ["server", "node", "version", "hash", "age [s]", "state"]
 
 
-class CatalogError(ValueError):
-    """A catalog cannot be published as it is; the text names the part and the remedy."""
+def validate(catalog: Catalog, lab: Lab | None = None) -> None:
+    """Raise CatalogError if a catalog cannot be published; a line for all that is wrong.
 
-
-@dataclass(frozen=True)
-class Rule:
-    """How features look; of all features, or of those with at_least <= column < below.
-
-    Sizes and widths are pixels. `min_scale` and `max_scale` are scale denominators: the rule
-    draws between 1:min_scale and 1:max_scale. `label` is a column.
+    Parameters
+    ----------
+    lab : compare it with this lab's map server and with the tables of its database, too.
     """
-
-    title: str
-    fill: str = "#f3efe4"
-    stroke: str = "#a79f8d"
-    width: float = 0.7
-    opacity: float = 1.0
-    size: float = 6.0
-    column: str = ""
-    at_least: float | None = None
-    below: float | None = None
-    min_scale: float | None = None
-    max_scale: float | None = None
-    label: str = ""
-    label_size: float = 9.0
-    label_colour: str = "#3d3a33"
+    layers.validate(catalog, lab.serves if lab else "")
+    if lab:
+        layers.fail(tables.problems(catalog, lab))
 
 
-@dataclass(frozen=True)
-class Style:
-    name: str
-    kind: str  # "polygon", "line" or "point"
-    rules: tuple[Rule, ...]
-    title: str = ""
+def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> int:
+    """Have every map server serve `catalog`; return the number of its version.
+
+    Nothing is touched unless it is valid, for this lab's map server and tables. Returns when
+    every server that reports holds it.
+
+    Raises
+    ------
+    CatalogError : it is not valid, or a server refuses it; the old one is served on.
+    """
+    validate(catalog, lab)
+    number = put(lab, catalog, say=say)
+    _held(lab, number, say, timeout)
+    return number
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One table, published under a name."""
-
-    name: str
-    table: str  # "countries" or "lab.alive"
-    title: str
-    style: str
-    abstract: str = ""
-    geometry: str = "geom"
-    srs: str = "EPSG:4326"
-    extent: tuple[float, float, float, float] = WORLD
-    key: str = "id"  # a column that tells features apart
-
-    @property
-    def schema(self) -> str:
-        return self.table.rpartition(".")[0] or "public"
-
-    @property
-    def relation(self) -> str:
-        return self.table.rpartition(".")[2]
-
-
-@dataclass(frozen=True)
-class Catalog:
-    layers: tuple[Layer, ...]
-    styles: tuple[Style, ...]
-    title: str = "gislab"
-    abstract: str = "Maps of a lab of Raspberry Pis"
-    workspace: str = "gis"
-
-    def layer(self, name: str) -> Layer:
-        return _named(self.layers, name, "layer")
-
-    def style(self, name: str) -> Style:
-        return _named(self.styles, name, "style")
-
-    def with_layer(self, layer: Layer) -> Catalog:
-        """Return a catalog with `layer` added, or put in the place of its namesake."""
-        others = tuple(known for known in self.layers if known.name != layer.name)
-        return replace(self, layers=(*others, layer))
+def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
+    """Make a catalog current, without asking the database and without waiting."""
+    made = bundle.render(catalog, lab)
+    digest, parts = bundle.digest(made), bundle.split(made, consul.LARGEST)
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+        if entry and entry.text.split()[1] == digest:
+            number = int(entry.text.split()[0])
+            say(f"version {number}: is current already, nothing was changed")
+            return number
+        number = max([0, *known]) + 1
+        kept = [f"{PARTS}{digest}/{i}" for i in range(len(parts))]
+        for key, part in zip(kept, parts, strict=True):
+            store.put(key, part)  # under its hash: whoever else writes it writes the same
+        about = {"number": number, "hash": digest, "parts": len(parts), "published": time.time(),
+                 "title": catalog.title, "layers": [layer.name for layer in catalog.layers]}
+        if not store.commit(
+                *map(consul.there, kept),
+                consul.written(_key(number), json.dumps(about).encode(), 0),
+                consul.written(CURRENT, _line(about), entry.index if entry else 0)):
+            raise CatalogError("somebody else published at the same moment; see: gislab catalog, "
+                               "then publish again")
+        say(f"version {number}: published, {len(catalog.layers)} layers, "
+            f"{sum(map(len, parts)) / 1000:.1f} kB")
+        _forget(store, known | {number: about}, number)
+    return number
 
 
-def default() -> Catalog:
-    """Return what every lab publishes: `alive` and the lab's own data."""
-    land = Style("land", "polygon", (Rule("land"),), "Land, thin borders")
-    places = Style("cities", "point", tuple(
-        Rule(title, fill="#c8553d", stroke="#ffffff", width=0.6, opacity=0.9, size=size,
-             column="population", at_least=low, below=high, max_scale=scale, label=label,
-             label_size=label_size)
-        for title, low, high, size, scale, label, label_size in (
-            ("over 5 million", 5e6, None, 9, None, "name", 10),
-            ("1 to 5 million", 1e6, 5e6, 6, None, "", 9),
-            ("200,000 to 1 million", 2e5, 1e6, 4, 5e7, "", 9),
-            ("under 200,000", None, 2e5, 2.8, 1e7, "", 9))), "Cities by population")
-    dots = Style("dots", "point", (
-        Rule("point", fill="#2f6f8f", stroke="#2f6f8f", width=0, size=3.4, opacity=0.55),),
-        "Small dots")
-    return Catalog(
-        layers=(
-            Layer(ALIVE, "lab.alive", "Alive", "dots",
-                  "One point; whoever gets it knows that the whole way works"),
-            Layer("countries", "countries", "Countries", "land",
-                  "Natural Earth 1:110m, public domain"),
-            Layer("countries_50m", "countries_50m", "Countries, finer", "land",
-                  "Natural Earth 1:50m, public domain"),
-            Layer("places", "places", "Populated places", "cities",
-                  "GeoNames (geonames.org), CC BY 4.0"),
-            Layer("points", "points", "Points", "dots", "Drawn from a seed"),
-        ),
-        styles=(land, places, dots))
+def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
+    """Have every map server serve an earlier version again."""
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+        if version not in known:
+            raise CatalogError(f"no version {version}; there are "
+                               + (", ".join(map(str, sorted(known))) or "none"))
+        if not store.commit(consul.there(_key(version)), consul.written(
+                CURRENT, _line(known[version]), entry.index if entry else 0)):
+            raise CatalogError("somebody else published at the same moment; see: gislab catalog")
+    say(f"version {version}: is current again")
+    _held(lab, version, say, timeout)
+    return version
 
 
-def validate(catalog: Catalog) -> None:
-    """Raise CatalogError for the first thing that a map server could not publish."""
-    _word(catalog.workspace, "workspace")
-    for kind, things in (("layer", catalog.layers), ("style", catalog.styles)):
-        names = [thing.name for thing in things]
-        for name in names:
-            _word(name, f"{kind} name")
-            if names.count(name) > 1:
-                raise CatalogError(f"{kind} {name!r} is there twice; rename one")
-    if ALIVE not in [layer.name for layer in catalog.layers]:
-        raise CatalogError("no layer 'alive': health questions ask for it; begin with "
-                           "catalog.default() and add layers")
-    for style in catalog.styles:
-        _check_style(style)
-    for layer in catalog.layers:
-        _check_layer(catalog, layer)
+def versions(lab: Lab) -> pd.DataFrame:
+    """Return the versions that are kept: version, hash, published, title, layers, current."""
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+    number = int(entry.text.split()[0]) if entry else None
+    return pd.DataFrame([{
+        "version": n, "hash": v["hash"][:12],
+        "published": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(v["published"])),
+        "title": v["title"], "layers": ", ".join(v["layers"]),
+        "current": "current" if n == number else ""} for n, v in sorted(known.items())],
+        columns=["version", "hash", "published", "title", "layers", "current"])
 
 
-def render(catalog: Catalog, lab: Lab) -> bytes:
-    """Return the tar that the lab's map servers unpack; equal input gives equal bytes."""
-    from . import geoserver, mapserver  # they read this module's classes
+def status(lab: Lab) -> pd.DataFrame:
+    """Return what each map server reports to hold: server, node, version, hash, age, state.
 
-    validate(catalog)
-    renderer = geoserver if lab.serves == "geoserver" else mapserver
-    files = renderer.files(catalog, lab)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(files):
-            data = files[name].encode()
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            tar.addfile(info, io.BytesIO(data))
-    if buffer.tell() > 500_000:
-        raise CatalogError(f"{len(catalog.layers)} layers make {buffer.tell()} bytes, and a "
-                           "Swarm config holds 500 kB; publish fewer layers")
-    return buffer.getvalue()
+    `age` is for how long it has held it. The state is `current`, or says what else is so:
+    `stale`, `loads ...`, `refuses ...`. A server that has gone is not listed any more; one that
+    cannot reach Consul for 20 seconds is not either, and still serves.
+    """
+    with consul.of(lab) as store:
+        entry, found = store.get(CURRENT), _reports(store)
+    wanted = entry.text.split()[0] if entry else "-"
+    return pd.DataFrame([[
+        f"{r['server']} {r['id']}", r["node"], r["version"] or "-", (r["hash"] or "-")[:12],
+        round(max(0.0, time.time() - r["since"])), _state(r, wanted)] for r in found],
+        columns=COLUMNS)
 
 
-def version(bundle: bytes) -> str:
-    """Return the hash that GET /catalog answers on a server that holds this bundle."""
-    return hashlib.sha256(bundle).hexdigest()[:12]
+def current(lab: Lab) -> Catalog:
+    """Return the catalog that is published now."""
+    with consul.of(lab) as store:
+        entry = store.get(CURRENT)
+        if entry is None:
+            raise CatalogError("nothing is published yet; run: gislab up")
+        _, digest, parts = entry.text.split()
+        found = [store.get(f"{PARTS}{digest}/{i}") for i in range(int(parts))]
+    if None in found:
+        raise CatalogError(f"parts of version {entry.text} are gone; publish it again")
+    return bundle.read(bundle.join([part.value for part in found]))
 
 
-def _named(things, name: str, kind: str):
-    for thing in things:
-        if thing.name == name:
-            return thing
-    raise CatalogError(f"no {kind} {name!r}; there are " + ", ".join(t.name for t in things))
+def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
+    """Give the agents their token, and a new lab the default catalog; safe to repeat."""
+    def ask() -> None:
+        try:
+            with consul.of(lab) as store:
+                store.ask("PUT", "catalog/register", json={"Node": NODE, "Address": lab.vip})
+                if consul.allow(store, "gislab-maps", RULES, lab.secret("map_token")):
+                    say("Consul: the map servers' token may read the catalog, and report")
+                entry = store.get(CURRENT)
+        except consul.ConsulError as error:
+            raise NotYet(str(error)) from None
+        if entry is None:  # its tables come later: notebook 03 loads them
+            put(lab, default(), say=say)
+    until(ask, what="Consul", timeout=timeout, every=1, progress=say)
 
 
-def _check_layer(catalog: Catalog, layer: Layer) -> None:
-    where = f"layer {layer.name}"
-    catalog.style(layer.style)
-    if not re.fullmatch(r"([A-Za-z_]\w*\.)?[A-Za-z_]\w*", layer.table, re.ASCII):
-        raise CatalogError(f"{where}: table {layer.table!r} is no table name; "
-                           "say 'places' or 'lab.alive'")
-    for column in (layer.geometry, layer.key):
-        _column(column, where)
-    if not re.fullmatch(r"EPSG:\d{4,6}", layer.srs):
-        raise CatalogError(f"{where}: srs {layer.srs!r}; say e.g. 'EPSG:4326'")
-    west, south, east, north = layer.extent
-    if not (west < east and south < north):
-        raise CatalogError(f"{where}: extent {layer.extent}; say (west, south, east, north)")
+def _held(lab: Lab, number: int, say, timeout: float) -> None:
+    """Wait until every server that reports holds a version; say of each when it does."""
+    begin, told = time.monotonic(), set()
+
+    def ask() -> None:
+        with consul.of(lab) as store:
+            found = _reports(store)
+        for r in found:
+            name = f"{r['node']}: {r['server']} {r['id']}"
+            if r["state"] == "refuses" and r["wanted"] == number:
+                raise CatalogError(f"{name} refuses version {number}, and serves "
+                                   f"{r['version'] or 'nothing'}: {r['said']}. Next: gislab "
+                                   "rollback, or publish a better one")
+            if r["version"] == number and r["state"] == "holds" and name not in told:
+                told.add(name)
+                say(f"{name} holds version {number} after {time.monotonic() - begin:.1f} s")
+        late = [f"{r['node']} {r['server']} {r['id']} {_state(r, str(number))}" for r in found
+                if (r["version"], r["state"]) != (number, "holds")]
+        if late:
+            raise NotYet(", ".join(late))
+        if not found:
+            say("no map server reports yet; each holds this version before it serves")
+    try:
+        until(ask, what=f"version {number} on every map server", timeout=timeout, every=0.1)
+    except WaitTimeout as error:
+        raise CatalogError(f"{error}; see: gislab catalog") from None
 
 
-def _check_style(style: Style) -> None:
-    where = f"style {style.name}"
-    if style.kind not in KINDS:
-        raise CatalogError(f"{where}: kind {style.kind!r}; say one of {', '.join(KINDS)}")
-    if not style.rules:
-        raise CatalogError(f"{where}: no rule, so nothing would be drawn; add a Rule")
-    for rule in style.rules:
-        for colour in (rule.fill, rule.stroke, rule.label_colour):
-            if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-                raise CatalogError(f"{where}: colour {colour!r}; say e.g. '#f3efe4'")
-        if not (0 <= rule.opacity <= 1 and rule.width >= 0 and rule.size > 0):
-            raise CatalogError(f"{where}: opacity is 0 to 1, width and size are pixels; got "
-                               f"{rule.opacity}, {rule.width}, {rule.size}")
-        if rule.column or rule.at_least is not None or rule.below is not None:
-            _column(rule.column, where)
-        if rule.label:
-            _column(rule.label, where)
+def _state(report: dict, wanted: str) -> str:
+    if report["state"] == "holds":
+        return "current" if str(report["version"]) == wanted else f"stale: {wanted} is current"
+    return f"{report['state']} {report['wanted']}" + (f": {report['said']}" if report["said"]
+                                                      else "")
 
 
-def _column(name: str, where: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise CatalogError(f"{where}: column {name!r}; letters, digits and _ only")
+def _reports(store: consul.Consul) -> list[dict]:
+    return sorted((json.loads(entry.value) for entry in store.list(REPORTS)),
+                  key=lambda r: (r["node"], r["id"]))
 
 
-def _word(name: str, what: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name, re.ASCII):
-        raise CatalogError(f"{what} {name!r}: small letters, digits and _ only, "
-                           "e.g. 'countries_50m'")
+def _versions(store: consul.Consul) -> dict[int, dict]:
+    found = [json.loads(entry.value) for entry in store.list(VERSIONS)]
+    return {about["number"]: about for about in found}
+
+
+def _forget(store: consul.Consul, known: dict[int, dict], number: int) -> None:
+    """Remove versions that are too old, and the parts that no version needs."""
+    kept = set(sorted(known)[-KEEP:]) | {number}
+    needed = {known[n]["hash"] for n in kept}
+    for old in sorted(set(known) - kept):
+        store.delete(_key(old))
+    # a publisher whose parts vanish here before its version is written is told to try again
+    for digest in {key.removeprefix(PARTS).split("/")[0] for key in store.keys(PARTS)} - needed:
+        store.delete(f"{PARTS}{digest}/")
+
+
+def _key(number: int) -> str:
+    return f"{VERSIONS}{number:06d}"
+
+
+def _line(about: dict) -> bytes:
+    return f"{about['number']} {about['hash']} {about['parts']}\n".encode()

@@ -12,6 +12,8 @@ import requests
 
 from . import (
     backup,
+    catalog,
+    consul,
     durability,
     images,
     nodes,
@@ -73,6 +75,7 @@ def up(lab: Lab, say=print) -> None:
     swarm.label(lab, say=say)
     registry.pull(lab, say=say)
     changed = stack.deploy(lab, say=say)
+    catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)
     durability.apply(lab, say=say)
     say(f"lab {lab.name}: everything answers at {lab.vip} "
@@ -89,6 +92,7 @@ def ready(lab: Lab, say=print, timeout: float = 300) -> None:
                       ("the VIP", _vip_held),
                       ("SQL at the VIP", _sql_answers),
                       ("maps at the VIP", _maps_answer),
+                      ("the catalog on every map server", _catalog_held),
                       ("the statistics page", _statistics_answer)):
         until(lambda ask=ask: ask(lab), what=what, timeout=max(5, end - time.monotonic()),
               every=1, progress=say)
@@ -115,8 +119,7 @@ def down(lab: Lab, say=print) -> None:
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "catalog-mapserver.tar",
-                 "catalog-geoserver.tar"):
+    for name in ("known_hosts", "map_server", "fault.json"):
         (lab.home / name).unlink(missing_ok=True)
 
 
@@ -203,6 +206,16 @@ def _maps_answer(lab: Lab) -> None:
     well = int((table.answers == "yes").sum())
     if well < min(3, len(table)) or well == 0:
         raise NotYet(f"{well} of {max(3, len(table))} map servers healthy")
+
+
+def _catalog_held(lab: Lab) -> None:
+    try:
+        table = catalog.status(lab)
+    except consul.ConsulError as error:
+        raise NotYet(str(error)) from None
+    late = table[table["state"] != "current"]
+    if len(late) or table.empty:
+        raise NotYet(", ".join(late["node"] + " " + late["state"]) or "none reports")
 
 
 def _statistics_answer(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from owslib.util import ServiceException
 from owslib.wfs import WebFeatureService
 from owslib.wms import WebMapService
 
-from .catalog import WORLD
+from .layers import WORLD
 from .settings import Lab
 
 SEA = "#dcebf2"

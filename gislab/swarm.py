@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pandas as pd
@@ -86,10 +87,67 @@ def status(lab: Lab) -> pd.DataFrame:
     } for m in lab.machines])
 
 
+def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
+    """Move all services off a Pi, for maintenance; map servers find room on the others.
+
+    What every Pi runs, and its member of the database, rests until `activate`.
+    """
+    _check_majority(lab, name)
+    # PostgreSQL stops at once, and HAProxy sees it half a second later: no new reader goes there
+    _readers(lab, name, "drain")
+    _available(lab, name, "drain")
+
+    def empty() -> None:
+        out = nodes.manager(lab).docker("node", "ps", name, "--filter", "desired-state=running",
+                                        "--format", "{{.Name}}")
+        left = nodes.get(lab, name).docker("ps", "--filter", "label=com.docker.swarm.task.id",
+                                           "--format", "{{.Names}}")
+        if out or left:
+            raise NotYet(f"{len((out or left).split())} tasks still stop")
+    try:
+        until(empty, what=f"{name} to be empty", timeout=timeout, every=0.5)
+    finally:
+        _readers(lab, name, "ready")  # its checks keep it out until it is back
+    say(f"{name}: drained, it runs nothing of the lab")
+
+
+def activate(lab: Lab, name: str, say=print) -> None:
+    """Let a drained Pi run services again; see stack.spread for those that do not move back."""
+    _available(lab, name, "active")
+    say(f"{name}: takes services again")
+
+
 def listing(manager: nodes.Node) -> list[dict]:
     """Return `docker node ls` as dictionaries."""
     out = manager.docker("node", "ls", "--format", "{{json .}}", timeout=20)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def _available(lab: Lab, name: str, wanted: str) -> None:
+    lab.machine(name)  # KeyError names those that there are
+    nodes.manager(lab).docker("node", "update", "--availability", wanted, name)
+
+
+def _check_majority(lab: Lab, name: str) -> None:
+    lab.machine(name)
+    idle = [row["Hostname"] for row in listing(nodes.manager(lab)) if row["Hostname"] != name
+            and (row["Availability"] != "Active" or row["Status"] != "Ready")]
+    if len(idle) + 1 > (len(lab.machines) - 1) // 2:
+        raise SwarmError(f"{name} cannot be drained while {', '.join(idle)} does not serve: the "
+                         f"rest would be no majority. Run: gislab activate {idle[0]}")
+
+
+def _readers(lab: Lab, name: str, state: str) -> None:
+    """Tell every HAProxy whether new readers may go to this Pi's member of the database."""
+    number = [m.name for m in lab.machines].index(name) + 1
+    script = ('for c in $(docker ps -q --filter name=gis_haproxy); do docker exec "$c" sh -c '
+              f'"echo set server replicas/postgis{number} state {state} '
+              '| socat - /run/haproxy/admin.sock"; done')
+
+    def tell(node: nodes.Node) -> None:
+        with contextlib.suppress(CommandFailed):  # a dark Pi sends nobody anywhere
+            node.run(["sh", "-c", script], check=False, timeout=20)
+    nodes.each(lab, tell)
 
 
 def _boss(lab: Lab) -> nodes.Node:

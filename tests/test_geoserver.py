@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gislab import catalog, geoserver, settings
+from gislab import catalog, geoserver, layers, settings
 from gislab.catalog import Layer, Rule, Style
 
 LAB = settings.make({"map_server": "geoserver"})
@@ -86,7 +86,7 @@ def test_a_rule_becomes_an_sld_rule():
     assert made.find(".//s:TextSymbolizer", SLD) is not None
 
 
-@pytest.mark.parametrize("kind", catalog.KINDS)
+@pytest.mark.parametrize("kind", layers.KINDS)
 def test_each_kind_has_its_symbolizer(kind):
     """Points, lines and areas are drawn as such."""
     made = ElementTree.fromstring(geoserver.sld(Style("new", kind, (Rule("all"),))).encode())

@@ -134,6 +134,40 @@ def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
         swarm.ready(paper, timeout=0)
 
 
+def test_a_pi_is_drained_and_waited_for(paper, standing):
+    """Both Swarm and the Pi itself say that nothing runs there any more."""
+    standing.answer("docker", "node", "ps", out="")
+    standing.answer("docker", "ps", out="")
+    standing.answer("sh", "-c")
+    told = []
+    swarm.drain(paper, "pi2", say=told.append)
+    assert [c for _, c in standing.sent("docker", "node", "update")] == [
+        "docker node update --availability drain pi2"]
+    assert told == ["pi2: drained, it runs nothing of the lab"]
+    states = [c.split("replicas/postgis2 state ")[1].split()[0]
+              for _, c in standing.sent("sh", "-c")]
+    assert sorted(states) == ["drain"] * 3 + ["ready"] * 3
+    standing.answer("docker", "ps", out="gis_mapserver.1.x")
+    with pytest.raises(TimeoutError, match=r"pi2 to be empty: .*\(1 tasks still stop\)"):
+        swarm.drain(paper, "pi2", say=told.append, timeout=0)
+
+
+def test_a_second_pi_is_not_drained(paper, standing):
+    """Two of three away: neither Consul nor the database would have a majority."""
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3").replace(
+        '"Active","EngineVersion":"26.1.5+dfsg1","Hostname":"pi3"',
+        '"Drain","EngineVersion":"26.1.5+dfsg1","Hostname":"pi3"'))
+    with pytest.raises(swarm.SwarmError, match="pi2 cannot be drained while pi3 does not serve: "
+                       ".*no majority. Run: gislab activate pi3"):
+        swarm.drain(paper, "pi2")
+    assert standing.sent("docker", "node", "update") == []
+
+
+def test_a_drained_pi_takes_services_again(paper, standing):
+    swarm.activate(paper, "pi2", say=lambda text: None)
+    assert standing.sent("docker", "node", "update")[0][1].endswith("--availability active pi2")
+
+
 @pytest.mark.live
 def test_every_pi_of_the_lab_is_a_manager(whole):
     table = swarm.status(whole)
