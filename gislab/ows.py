@@ -14,7 +14,7 @@ from owslib.util import ServiceException
 from owslib.wfs import WebFeatureService
 from owslib.wms import WebMapService
 
-from .layers import WORLD
+from .catalog import WORLD
 from .settings import Lab
 
 SEA = "#dcebf2"

@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from gislab import bundle, catalog, settings
-from gislab.catalog import CatalogError, Layer, Rule, Style
+from gislab import catalog, settings
+from gislab.catalog import CatalogError, Layer, Rule, Style, bundle
 
 LAB = settings.make({"map_server": "mapserver"})
 

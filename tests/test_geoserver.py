@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gislab import catalog, geoserver, layers, settings
-from gislab.catalog import Layer, Rule, Style
+from gislab import catalog, settings
+from gislab.catalog import Layer, Rule, Style, geoserver, layers
 
 LAB = settings.make({"map_server": "geoserver"})
 SLD = {"s": "http://www.opengis.net/sld", "o": "http://www.opengis.net/ogc"}
@@ -103,7 +103,7 @@ def test_a_hostile_title_stays_a_title():
 
 def test_both_servers_know_the_same_layers():
     """A notebook runs unchanged on either map server."""
-    from gislab import mapserver
+    from gislab.catalog import mapserver
     cat = replace(catalog.default(), title="x")
     mapfile = mapserver.files(cat, LAB)["gis.map"]
     for layer in cat.layers:

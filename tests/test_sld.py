@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gislab import geoserver, sld
-from gislab.catalog import Rule, Style, default
+from gislab.catalog import Rule, Style, default, geoserver, sld
 
 ONE = """<?xml version="1.0" encoding="UTF-8"?>
 <StyledLayerDescriptor version="1.0.0" xmlns="http://www.opengis.net/sld"

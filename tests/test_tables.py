@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gislab import catalog, consul, tables
-from gislab.catalog import CatalogError, Layer, Rule, Style
+from gislab import catalog, consul
+from gislab.catalog import CatalogError, Layer, Rule, Style, tables
 from images import serving as helper
 
 pytestmark = pytest.mark.live

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from docker.errors import BuildError
 
-from gislab import bundle, catalog, images, settings, wars
+from gislab import catalog, images, settings, wars
+from gislab.catalog import bundle
 
 from . import serving as helper
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from gislab import bundle, catalog
+from gislab import catalog
+from gislab.catalog import bundle
 from gislab.wait import NotYet, until
 
 from . import serving as helper

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
-from . import database
+from .. import database
+from ..settings import Lab
 from .layers import Catalog, CatalogError, Layer, Style
-from .settings import Lab
 
 KINDS = {
     "polygon": {"polygon", "multipolygon", "curvepolygon", "multisurface"},

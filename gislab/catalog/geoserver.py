@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
+from ..settings import Lab
 from .layers import Catalog, Layer, Rule, Style
-from .settings import Lab
 from .sld import version
 
 # Every wait for the database is bounded, else a Pi without power would hold requests for

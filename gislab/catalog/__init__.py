@@ -12,14 +12,15 @@ import time
 
 import pandas as pd
 
-from . import bundle, consul, layers, tables
-from .catalogfile import read
-from .layers import Catalog, CatalogError, Layer, Rule, Style, default
-from .settings import Lab
-from .wait import NotYet, WaitTimeout, until
+from .. import consul
+from ..settings import Lab
+from ..wait import NotYet, WaitTimeout, until
+from . import bundle, layers, tables
+from .layers import WORLD, Catalog, CatalogError, Layer, Rule, Style, default
+from .yamlfile import read
 
-__all__ = ["Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current", "default",
-           "publish", "put", "read", "rollback", "status", "validate", "versions"]
+__all__ = ["WORLD", "Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current",
+           "default", "publish", "put", "read", "rollback", "status", "validate", "versions"]
 
 KEEP = 10  # versions that can be rolled back to
 ROOT = "gislab/maps"
@@ -43,6 +44,10 @@ def validate(catalog: Catalog, lab: Lab | None = None) -> None:
     Parameters
     ----------
     lab : compare it with this lab's map server and with the tables of its database, too.
+
+    Raises
+    ------
+    CatalogError : all that is wrong, with the remedies; or the database does not answer.
     """
     layers.validate(catalog, lab.serves if lab else "")
     if lab:
@@ -55,9 +60,15 @@ def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> i
     Nothing is touched unless it is valid, for this lab's map server and tables. Returns when
     every server that reports holds it.
 
+    Parameters
+    ----------
+    timeout : float, seconds for all of them together; GeoServers reload one by one.
+
     Raises
     ------
-    CatalogError : it is not valid, or a server refuses it; the old one is served on.
+    CatalogError : it is not valid, and nothing was touched; or a server refuses it, or is late:
+        that one serves the old one on.
+    ConsulError : Consul does not answer, or refuses.
     """
     validate(catalog, lab)
     number = put(lab, catalog, say=say)
@@ -66,7 +77,16 @@ def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> i
 
 
 def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
-    """Make a catalog current, without asking the database and without waiting."""
+    """Make a catalog current, without asking the database and without waiting.
+
+    Returns the number of its version: a new one, or that of the current one if it is the same.
+
+    Raises
+    ------
+    CatalogError : it is not valid by itself or for this lab's map server, it is too large, or
+        somebody else published at the same moment. Nothing is current that was not before.
+    ConsulError : Consul does not answer, or refuses.
+    """
     made = bundle.render(catalog, lab)
     digest, parts = bundle.digest(made), bundle.split(made, consul.LARGEST)
     with consul.of(lab) as store:
@@ -94,7 +114,19 @@ def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
 
 
 def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
-    """Have every map server serve an earlier version again."""
+    """Have every map server serve an earlier version again; return its number.
+
+    Parameters
+    ----------
+    version : int, one of those that `versions` lists.
+    timeout : float, seconds for all servers together.
+
+    Raises
+    ------
+    CatalogError : there is no such version, somebody else published at the same moment, or a
+        server refuses it or is late.
+    ConsulError : Consul does not answer, or refuses.
+    """
     with consul.of(lab) as store:
         entry, known = store.get(CURRENT), _versions(store)
         if version not in known:
@@ -109,7 +141,11 @@ def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
 
 
 def versions(lab: Lab) -> pd.DataFrame:
-    """Return the versions that are kept: version, hash, published, title, layers, current."""
+    """Return one row for each version that is kept, the oldest first.
+
+    Columns: version (int), hash (12 of its 64 digits), published (local time), title, layers
+    (their names), current ("current" or ""). Raises ConsulError.
+    """
     with consul.of(lab) as store:
         entry, known = store.get(CURRENT), _versions(store)
     number = int(entry.text.split()[0]) if entry else None
@@ -122,11 +158,12 @@ def versions(lab: Lab) -> pd.DataFrame:
 
 
 def status(lab: Lab) -> pd.DataFrame:
-    """Return what each map server reports to hold: server, node, version, hash, age, state.
+    """Return what each map server reports to hold: one row for each that reports.
 
-    `age` is for how long it has held it. The state is `current`, or says what else is so:
-    `stale`, `loads ...`, `refuses ...`. A server that has gone is not listed any more; one that
-    cannot reach Consul for 20 seconds is not either, and still serves.
+    Columns: server, node, version (int, or "-" for none yet), hash (12 of its 64 digits),
+    `age [s]` (for how long it has held that), state: `current`, or what else is so: `stale`,
+    `loads ...`, `refuses ...`. A server that has gone is not listed any more; one that cannot
+    reach Consul for 20 seconds is not either, and still serves. Raises ConsulError.
     """
     with consul.of(lab) as store:
         entry, found = store.get(CURRENT), _reports(store)
@@ -138,7 +175,13 @@ def status(lab: Lab) -> pd.DataFrame:
 
 
 def current(lab: Lab) -> Catalog:
-    """Return the catalog that is published now."""
+    """Return the catalog that is published now.
+
+    Raises
+    ------
+    CatalogError : nothing is published yet, or parts of it are gone.
+    ConsulError : Consul does not answer, or refuses.
+    """
     with consul.of(lab) as store:
         entry = store.get(CURRENT)
         if entry is None:
@@ -151,7 +194,12 @@ def current(lab: Lab) -> Catalog:
 
 
 def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
-    """Give the agents their token, and a new lab the default catalog; safe to repeat."""
+    """Give the agents their token, and a new lab the default catalog; safe to repeat.
+
+    Parameters
+    ----------
+    timeout : float, seconds until Consul must answer; WaitTimeout says what it said last.
+    """
     def ask() -> None:
         try:
             with consul.of(lab) as store:

@@ -64,7 +64,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Layer:
-    """One table, published under a name."""
+    """One table, published under a name; `extent` is west, south, east, north in degrees."""
 
     name: str
     table: str  # "countries" or "lab.alive"
@@ -75,8 +75,8 @@ class Layer:
     srs: str = "EPSG:4326"
     extent: tuple[float, float, float, float] = WORLD
     key: str = "id"  # a column that tells features apart
-    writable: bool = False  # clients may change features (WFS-T)
-    tiled: bool = False  # pictures are kept as tiles (WMTS)
+    writable: bool = False  # clients may change features (WFS-T); refused: see `lacking`
+    tiled: bool = False  # pictures are kept as tiles (WMTS); refused: see `lacking`
 
     @property
     def schema(self) -> str:
@@ -89,6 +89,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Catalog:
+    """What is published, and how it looks; a value, so a change is a new one."""
+
     layers: tuple[Layer, ...]
     styles: tuple[Style, ...]
     title: str = "gislab"
@@ -177,13 +179,14 @@ def problems(catalog: Catalog) -> Iterator[str]:
 
 
 def lacking(catalog: Catalog, server: str) -> Iterator[str]:
-    """Say what a catalog asks for that this map server cannot do."""
-    for layer in catalog.layers:
+    """Say what a catalog asks for that this map server cannot do, or not yet."""
+    cannot = {"mapserver": "which MapServer does not have",
+              "geoserver": "which gislab does not set up in GeoServer yet"}
+    for layer in catalog.layers if server else ():
         for wanted, what in ((layer.writable, "writable=True asks for WFS-T"),
                              (layer.tiled, "tiled=True asks for WMTS")):
-            if wanted and server == "mapserver":
-                yield (f"layer {layer.name}: {what}, which MapServer does not have; leave it "
-                       'out, or serve with map_server = "geoserver"')
+            if wanted:
+                yield f"layer {layer.name}: {what}, {cannot[server]}; leave it out"
 
 
 def _named(things, name: str, kind: str):

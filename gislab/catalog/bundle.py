@@ -12,9 +12,9 @@ import io
 import json
 import tarfile
 
+from ..settings import Lab
 from . import geoserver, mapserver
 from .layers import Catalog, CatalogError, Layer, Rule, Style, validate
-from .settings import Lab
 
 LARGEST = 4_000_000  # bytes, compressed: a catalog is words, and a Pi keeps several of them
 SOURCE = "catalog.json"  # the catalog itself, to be read back

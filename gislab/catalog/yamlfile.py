@@ -23,6 +23,10 @@ from .layers import ALIVE, Catalog, CatalogError, Layer, Rule, Style, default
 def read(path: str | Path) -> Catalog:
     """Return the catalog that a YAML file declares; it is not validated yet.
 
+    Parameters
+    ----------
+    path : of the file; an `sld` that it names is looked for beside it.
+
     Raises
     ------
     CatalogError : the file, a key or a value is wrong; says which, and what would be right.
@@ -43,7 +47,10 @@ SAY = {"str": "a text, in quotes", "flo": "a number", "boo": "true or false"}
 
 
 class Reader:
-    """Goes through one file; keeps its name for what is to be said about it."""
+    """Goes through one file; keeps its name for what is to be said about it.
+
+    Every method raises CatalogError where a key or a value is wrong.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -127,7 +134,8 @@ def _table(value: object, where: str) -> dict:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise CatalogError(f"{where} is no table of names and values; see gislab/catalogfile.py")
+        raise CatalogError(f"{where} is no table of names and values; see "
+                           "gislab/catalog/yamlfile.py")
     return value
 
 

@@ -6,8 +6,8 @@ and so does `@HERE@`, the folder in which a version is unpacked.
 
 from __future__ import annotations
 
+from ..settings import Lab
 from .layers import Catalog, Layer, Rule, Style
-from .settings import Lab
 
 TYPES = {"polygon": "POLYGON", "line": "LINE", "point": "POINT"}
 SRS = "CRS:84 EPSG:4326 EPSG:3857"

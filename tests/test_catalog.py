@@ -92,15 +92,23 @@ def test_everything_that_is_wrong_is_told_at_once():
     assert [line.split(":")[0] for line in lines] == ["style s", "layer a", "layer b"]
 
 
+@pytest.mark.parametrize("server, words", [
+    ("mapserver", "which MapServer does not have; leave it out"),
+    ("geoserver", "which gislab does not set up in GeoServer yet; leave it out")])
 @pytest.mark.parametrize("key, what", [("writable", "WFS-T"), ("tiled", "WMTS")])
-def test_what_mapserver_cannot_do_is_said_before_publishing(key, what):
-    """Not found out later, by a client."""
-    from gislab import layers
+def test_what_the_lab_cannot_do_is_said_before_publishing(key, what, server, words, paper,
+                                                          monkeypatch):
+    """Not found out later, by a client; neither the database nor Consul is asked before."""
+    lab = replace(paper, map_server=server)
+    monkeypatch.setattr(catalog.tables.database, "connect", pytest.fail)
+    monkeypatch.setattr(catalog.consul, "of", pytest.fail)
     asked = catalog.default().with_layer(Layer(**LAYER | {key: True}))
-    with pytest.raises(CatalogError, match=f"layer new: {key}=True asks for {what}, which "
-                       'MapServer does not have; .*map_server = "geoserver"'):
-        layers.validate(asked, "mapserver")
-    layers.validate(asked)
+    for verb in (lambda: catalog.publish(lab, asked), lambda: catalog.put(lab, asked),
+                 lambda: catalog.validate(asked, lab)):
+        with pytest.raises(CatalogError) as caught:
+            verb()
+        assert str(caught.value) == f"layer new: {key}=True asks for {what}, {words}"
+    catalog.validate(asked)  # by itself, whoever is to serve it
 
 
 def test_a_style_needs_rules_or_an_sld_and_not_both():
