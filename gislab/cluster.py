@@ -103,8 +103,8 @@ def status(lab: Lab) -> Status:
     table = swarm.status(lab)
     holder = _or(lambda: vip.holder(lab), None)
     table["vip"] = ["holds it" if name == holder else "" for name in table.node]
-    consul = _or(lambda: consul_peers(lab), {})
-    table["consul"] = [consul.get(name, "absent") for name in table.node]
+    peers = _or(lambda: consul_peers(lab), {})
+    table["consul"] = [peers.get(name, "absent") for name in table.node]
     tasks = stack.tasks(lab)
     running = tasks[tasks.state == "Running"]
     table["runs"] = [", ".join(running[running.node == name].service) for name in table.node]

@@ -38,7 +38,11 @@ class Entry:
 
 
 class Consul:
-    """The store, asked with one token; use it in `with`."""
+    """The store, asked with one token; use it in `with`.
+
+    Every verb waits at most 10 s for a server, 1 s for one that is dark, and raises ConsulError:
+    none answers, or this token may not do that.
+    """
 
     def __init__(self, urls: Iterable[str], token: str):
         self.urls = list(urls)
@@ -65,7 +69,7 @@ class Consul:
         return answer.json() if answer.status_code == 200 else []
 
     def put(self, key: str, value: bytes) -> None:
-        """Set a key, whatever it held."""
+        """Set a key, whatever it held; at most LARGEST bytes."""
         self._said_true(self.ask("PUT", f"kv/{quote(key)}", content=value), f"to write {key}")
 
     def delete(self, key: str) -> None:
@@ -78,7 +82,7 @@ class Consul:
 
         Parameters
         ----------
-        steps : made by `written` and `there`.
+        steps : at most 64 of them, made by `written` and `there`.
         """
         answer = self.ask("PUT", "txn", json=[{"KV": step} for step in steps], fine=(200, 409))
         return answer.status_code == 200

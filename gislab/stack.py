@@ -149,6 +149,11 @@ def update(lab: Lab, service: str, image: str | None = None, *, say=print,
     Parameters
     ----------
     image : a full reference that the Pis can pull; by default the lab's own of this service.
+    timeout : float, seconds for all tasks together.
+
+    Raises
+    ------
+    StackError : there is no such service, or a new task did not run: the rest are the old ones.
     """
     manager = nodes.manager(lab)
     name = f"{NAME}_{service}"
@@ -169,7 +174,11 @@ def update(lab: Lab, service: str, image: str | None = None, *, say=print,
 
 
 def spread(lab: Lab, service: str = "mapserver", *, say=print, timeout: float = 600) -> None:
-    """Place a service's tasks evenly again: Swarm leaves them where a fault has driven them."""
+    """Place a service's tasks evenly again: Swarm leaves them where a fault has driven them.
+
+    Nothing is done where no Pi has two tasks more than another; else every task is replaced, one
+    after another. `timeout` is in seconds, for all of them; WaitTimeout says what is missing.
+    """
     counts = [0 for _ in lab.machines]
     for node, _ in containers(lab, service):
         counts[[m.name for m in lab.machines].index(node.name)] += 1

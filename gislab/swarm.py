@@ -91,6 +91,16 @@ def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
     """Move all services off a Pi, for maintenance; map servers find room on the others.
 
     What every Pi runs, and its member of the database, rests until `activate`.
+
+    Parameters
+    ----------
+    timeout : float, seconds until nothing of the lab runs there any more.
+
+    Raises
+    ------
+    KeyError : there is no such Pi; names those that there are.
+    SwarmError : the Pis that would be left are no majority.
+    WaitTimeout : some tasks still stop; says how many. The Pi stays drained.
     """
     _check_majority(lab, name)
     # PostgreSQL stops at once, and HAProxy sees it half a second later: no new reader goes there
@@ -112,7 +122,10 @@ def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
 
 
 def activate(lab: Lab, name: str, say=print) -> None:
-    """Let a drained Pi run services again; see stack.spread for those that do not move back."""
+    """Let a drained Pi run services again; see stack.spread for those that do not move back.
+
+    Returns at once; `stack.wait` waits for its tasks. KeyError where there is no such Pi.
+    """
     _available(lab, name, "active")
     say(f"{name}: takes services again")
 

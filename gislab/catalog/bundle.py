@@ -38,7 +38,7 @@ def render(catalog: Catalog, lab: Lab) -> bytes:
 
 
 def read(made: bytes) -> Catalog:
-    """Return the catalog that a bundle was made of."""
+    """Return the catalog that a bundle was made of; what a later gislab added is left out."""
     with tarfile.open(fileobj=io.BytesIO(made)) as tar:
         table = json.load(tar.extractfile(SOURCE))
     styles = tuple(
@@ -50,12 +50,17 @@ def read(made: bytes) -> Catalog:
 
 
 def digest(made: bytes) -> str:
-    """Return the hash under which a bundle is kept."""
+    """Return the hash under which a bundle is kept: SHA-256, 64 digits."""
     return hashlib.sha256(made).hexdigest()
 
 
 def split(made: bytes, size: int) -> list[bytes]:
-    """Return the bundle, compressed, in parts of at most `size` bytes."""
+    """Return the bundle, compressed, in parts of at most `size` bytes.
+
+    Raises
+    ------
+    CatalogError : it is larger than LARGEST.
+    """
     packed = gzip.compress(made, mtime=0)
     if len(packed) > LARGEST:
         raise CatalogError(f"the catalog makes {len(packed) / 1e6:.1f} MB, and "

@@ -70,6 +70,7 @@ def columns(text: str) -> set[str]:
 
 
 def version(text: str) -> str:
+    """Return the version that an SLD says it is of: 1.0.0 or 1.1.0."""
     return ElementTree.fromstring(text.encode()).get("version", "1.0.0")
 
 

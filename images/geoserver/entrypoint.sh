@@ -46,7 +46,7 @@ start_server() {
         -XX:TieredStopAtLevel=1 # half the CPU of a start and 70 MB less; maps are as quick
         -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
         -Djava.awt.headless=true -Djava.io.tmpdir=/tmp -Duser.timezone=UTC
-        -DGEOSERVER_DATA_DIR=$RUN/data -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
+        "-DGEOSERVER_DATA_DIR=$RUN/data" -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
         "-DPROXY_BASE_URL=$(<$RUN/data/proxy-base-url)"
         # the catalog is the one way to change what is published
         -DGEOSERVER_CONSOLE_DISABLED=true

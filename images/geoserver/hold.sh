@@ -66,7 +66,10 @@ back() {
 }
 
 _main() {
-    local old
+    local old file
+    for file in $RUN/catalog/*; do # those before were copied, and the memory is small
+        [[ "$file" == "$1" ]] || rm -rf "$file"
+    done
     [[ -d $1/workspaces ]] || { echo "there is no data directory in it" >&2; exit 1; }
     if [[ ! -e $DATA/proxy-base-url ]]; then # the first one: the entrypoint waits for it
         fill "$1"
@@ -82,11 +85,14 @@ _main() {
         exit 1
     }
     fill "$1"
-    old=$RUN/catalog/before
+    old=$RUN/before
     rm -rf $old && mkdir -p $old && cp -r $DATA/workspaces $old/
+    for file in "$1"/*.xml; do cp "$DATA/${file##*/}" $old/ || true; done
     trap back EXIT
     : > $RUN/out
     rm -f $RUN/www/health
+    rest 0.3
+    rm -f $RUN/www/health # the entrypoint may just have been about to write it
     rest 1.5
     place "$1"
     reload && ready "$1" 120 && warm.sh || { place $old; reload; ready $old 120; exit 1; }

@@ -7,7 +7,7 @@
 # A blocking query waits for the next version: Consul answers it at once when one is published
 # (developer.hashicorp.com/consul/api-docs/features/blocking). Without Consul the server goes on
 # with what it has; a new one waits. The report hangs on a session, and goes when that ends.
-set -uo pipefail
+set -ufo pipefail # -f: what Consul says is words, no names of files
 
 [[ "$1" != --in-turn ]] || { IN_TURN=yes; shift; }
 SERVER=$1
@@ -19,7 +19,8 @@ HELD_VERSION=null HELD_HASH='' SINCE=$(printf '%(%s)T' -1) SESSION='' DUE=yes TO
 
 log() { [[ "$1" == "$TOLD" ]] || echo "$SERVER: $1" >&2; TOLD=$1; }
 
-rest() { read -rt "$1" <> <(:) || true; } # a sleep without a process of its own
+exec {IDLE}<> <(:)
+rest() { read -rt "$1" <&$IDLE || true; } # a sleep without a process of its own
 
 # The Consul of this Pi first, then those of the others.
 addresses() {
@@ -40,13 +41,10 @@ consul() {
     shift 2
     for ((tried = 0; tried < ${#CONSULS[@]}; tried++)); do
         # waited for in the background: a signal must not wait for the end of a question
-        curl -s -X "$method" -H "@$MINE/token" -D $MINE/head -o $MINE/body \
-            -w '%{http_code}' --connect-timeout 1 --max-time 8 "$@" \
+        curl -s -X "$method" -H "@$MINE/token" -o $MINE/body \
+            -w '%{http_code} %header{x-consul-index}\n' --connect-timeout 1 --max-time 8 "$@" \
             "http://${CONSULS[0]}:8500/v1/$path" > $MINE/status &
-        wait $! && STATUS=$(<$MINE/status) && [[ "$STATUS" != 500 ]] && {
-            INDEX=$(sed -n 's/^[Xx]-[Cc]onsul-[Ii]ndex: *\([0-9]*\).*/\1/p' $MINE/head)
-            return 0
-        }
+        wait $! && read -r STATUS INDEX < $MINE/status && [[ "$STATUS" != 500 ]] && return 0
         CONSULS=("${CONSULS[@]:1}" "${CONSULS[0]}")
     done
     log "waiting for Consul at ${CONSULS[*]}: none answers"
@@ -111,7 +109,7 @@ in_turn() {
 
 # take version hash parts
 take() {
-    local folder=$RUN/catalog/$2 said=0 holder
+    local folder=$RUN/catalog/$2 said=0 holder looks=0
     REFUSED=''
     if [[ "$2" == "$HELD_HASH" ]]; then # back to what it holds, or the same under a new number
         HELD_VERSION=$1
@@ -125,9 +123,10 @@ take() {
     holder=$!
     while kill -0 $holder 2>/dev/null; do # changing may take longer than a session lasts
         be_known
-        rest 0.05
+        if ((looks++ < 40)); then rest 0.05; else rest 0.5; fi
     done
     wait $holder || said=$?
+    rm -f $RUN/out # hold.sh has taken it away itself, unless something killed it
     if ((said == 0)); then
         HELD_VERSION=$1 HELD_HASH=$2 SINCE=$(printf '%(%s)T' -1)
         printf '%s' "${2:0:12}" > $MINE/catalog && mv $MINE/catalog $RUN/www/catalog
@@ -137,6 +136,7 @@ take() {
         REFUSED="$1 $2 $3"
         log "refuses version $1: $(tail -n 1 $MINE/said)"
         report refuses "$1" "$(tail -n 1 $MINE/said)"
+        rm -rf "$folder" # memory, in the end
     fi
     [[ -z "${IN_TURN:-}" ]] || consul PUT "kv/$ROOT/reload?release=$SESSION" || true
 }
@@ -155,7 +155,9 @@ _main() {
     trap leave TERM INT
     while true; do
         consul GET "kv/$ROOT/current?raw&wait=5s&index=$index" || { index=0; rest 1; continue; }
+        # back at zero where Consul's own began anew; without one at all, this would not block
         ((${INDEX:-0} >= index)) && index=${INDEX:-0} || index=0
+        ((index > 0)) || rest 1
         case $STATUS in
             200) current=$(<$MINE/body) ;;
             404) log "waiting: no catalog is published yet"; continue ;;

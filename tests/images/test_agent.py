@@ -215,6 +215,21 @@ def test_its_token_reads_the_catalog_and_reports_and_can_do_nothing_else(serving
         assert [s["ID"] for s in everything.ask("GET", f"session/info/{lock}").json()] == [lock]
 
 
+def test_an_idle_agent_costs_next_to_nothing(serving, servers, urls):
+    """It waits in Consul's hands: less than a hundredth of one processor, children and all."""
+    before = seconds_of_agent(servers[0])
+    threading.Event().wait(20)
+    assert before > 0 and seconds_of_agent(servers[0]) - before < 0.2
+
+
+def test_old_versions_take_no_memory(serving, servers, urls, small):
+    """What it holds, and what is being drawn by the one before; a refused one goes at once."""
+    for colour in ("#0000ff", "#00ff00", "#ff0000"):
+        publish(serving, land(small, colour))
+    for server in servers:
+        assert len(server.exec_run(["ls", "/run/gislab/catalog"])[1].split()) == 2
+
+
 def test_its_words_and_its_processes_show_no_token(serving, servers, urls):
     """Neither the log nor the list of processes holds it."""
     said = servers[0].logs().decode() + str(servers[0].top())
@@ -227,6 +242,14 @@ def test_the_token_is_made_once(serving, urls):
     said = []
     catalog.allow(serving.lab, say=said.append)
     assert said == []
+
+
+def seconds_of_agent(container) -> float:
+    """Return the processor's seconds that the agent took, with the children that ended."""
+    rows = container.exec_run(["bash", "-c", "cat /proc/[0-9]*/stat"])[1].decode().splitlines()
+    agents = [row for row in rows if "(agent.sh)" in row]
+    eldest = min(agents, key=lambda row: int(row.split()[0]))
+    return sum(map(int, eldest.rpartition(")")[2].split()[11:15])) / 100  # proc(5): ticks
 
 
 def says(container, words: str) -> None:

@@ -121,7 +121,8 @@ def test_goes_without_losing_a_request(serving):
 
 def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
     """A reload disturbs what is asked meanwhile: so a server says no first, and never both."""
-    other = serving.healthy(serving.map_server("geoserver", "second", publish=False))
+    second = serving.map_server("geoserver", "second", publish=False)
+    other = serving.healthy(second)
     whole = catalog.default()
     cat = replace(whole, layers=(whole.layer("alive"), whole.layer("countries")))
     blue = cat.with_style(catalog.Style("land", "polygon", (catalog.Rule("x", fill="#0000ff"),)))
@@ -145,6 +146,7 @@ def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
         text = httpx.get(f"{server}/ows", params={
             "service": "WMS", "version": "1.3.0", "request": "GetCapabilities"}, timeout=20).text
         assert "<Name>places</Name>" not in text
+    assert len(second.exec_run(["ls", "/run/gislab/catalog"])[1].split()) == 1  # it is memory
     table = catalog.status(serving.lab)
     assert table["version"].tolist() == [number] * 2
     assert table["state"].tolist() == ["current"] * 2
