@@ -53,7 +53,7 @@ def take(lab: Lab, *, full: bool = False, say=print) -> pd.DataFrame:
     """
     primary = until(lambda: members.primary(lab), what="a primary to back up", timeout=30)
     made, failed = [], []
-    for member, (node, container) in _containers(lab).items():
+    for member, (node, container) in members.containers(lab).items():
         before = _backups(node, container, member)
         kind = "full" if full or _full_is_due(before) else "incr"
         start = time.monotonic()
@@ -156,7 +156,7 @@ def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False
     _journal(lab).write_text(json.dumps(step))
     say(f"restore: {wanted}")
     _patronictl(lab, "pause", "--wait")
-    found = _containers(lab)
+    found = members.containers(lab)
     nodes.each(lab, lambda pair: _stop(*pair), list(found.values()))
     say("every member: stopped, Patroni paused")
     node, container = found[member]
@@ -197,7 +197,7 @@ def _finish(lab: Lab, step: dict, say) -> None:
     _patronictl(lab, "restart", member, "--force")
     until(led, what=f"{member} to lead", timeout=180)
     _patronictl(lab, "resume", "--wait")
-    followers = [name for name in _containers(lab) if name != member]
+    followers = [name for name in members.containers(lab) if name != member]
     try:
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=120)
     except WaitTimeout:  # too far behind for what the new primary still has: cloned instead
@@ -218,7 +218,7 @@ def _former(lab: Lab, left: dict | None, wanted: timelines.Plan) -> str:
         member = left["member"] if left else members.primary(lab)
     except NotYet:
         member = wanted.backup.member
-    found = _containers(lab)
+    found = members.containers(lab)
     return member if member in found else next(iter(found))
 
 
@@ -265,7 +265,7 @@ def _look(lab: Lab) -> tuple[list[Backup], dict[int, History]]:
         node, container = found[member]
         out = node.run(["docker", "exec", container, "bash", "-c", _HISTORIES], check=False).out
         return _backups(node, container, member), timelines.parse(out)
-    found = _containers(lab)
+    found = members.containers(lab)
     answers = nodes.each(lab, ask, list(found))
     return ([backup for backups, _ in answers for backup in backups],
             timelines.merged(histories for _, histories in answers))
@@ -283,15 +283,10 @@ def _full_is_due(backups: list[Backup]) -> bool:
     return not any(b.kind == "full" and b.stop > datetime.now(UTC) - FULL_EVERY for b in backups)
 
 
-def _containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
-    """Return member -> (Pi, container id), of those Pis that answer."""
-    return dict(sorted(members.containers(lab).items()))
-
-
 def _patronictl(lab: Lab, verb: str, *words: str) -> None:
     """Tell Patroni something, through the first member that can be asked."""
     error = BackupError("no member of the database answers; see: gislab status")
-    for node, container in _containers(lab).values():
+    for node, container in members.containers(lab).values():
         try:
             node.docker("exec", container, "entrypoint.sh", "patronictl", verb, lab.name, *words,
                         timeout=180)

@@ -52,7 +52,7 @@ def primary(lab: Lab) -> str:
 
 
 def containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
-    """Return member -> (Pi, container id), of those Pis that answer."""
+    """Return member -> (Pi, container id), in the order of members, of those Pis that answer."""
     service = '{{.Label "com.docker.swarm.service.name"}}'
 
     def ask(node: nodes.Node) -> list[tuple[str, tuple[nodes.Node, str]]]:
@@ -64,7 +64,8 @@ def containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
         pairs = [line.split() for line in out.splitlines()]
         return [(name.removeprefix(f"{stack.NAME}_"), (node, container))
                 for container, name in pairs]
-    return dict(pair for pairs in nodes.each(lab, ask) for pair in pairs)
+    found = dict(pair for pairs in nodes.each(lab, ask) for pair in pairs)
+    return dict(sorted(found.items()))
 
 
 def pi(lab: Lab, member: str) -> str:

@@ -52,7 +52,7 @@ def each(lab: Lab, statement: str) -> pd.DataFrame:
         done = node.run(["docker", "exec", "-i", container, "psql", "-XqAt", "-d", NAME,
                          "-v", "ON_ERROR_STOP=1"], input=statement, check=False)
         return member, node.name, (done.out if done.code == 0 else done.err).strip()
-    return pd.DataFrame(nodes.each(lab, ask, sorted(found)), columns=["member", "node", "answer"])
+    return pd.DataFrame(nodes.each(lab, ask, list(found)), columns=["member", "node", "answer"])
 
 
 def content_hash(lab: Lab, table: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gislab import backup, cluster, nodes, postgis
+from gislab import backup, cluster, members, nodes, postgis
 from gislab.wait import NotYet, until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600, func_only=True)]
@@ -36,7 +36,7 @@ def archived(lab) -> str:
 def repositories(lab, name: str) -> set[str]:
     """Return the Pis whose repository holds a segment."""
     look = f"compgen -G '/var/lib/pgbackrest/archive/gis/17-*/{name[:16]}/{name}-*'"
-    return {node.name for node, container in backup._containers(lab).values()
+    return {node.name for node, container in members.containers(lab).values()
             if node.run(["docker", "exec", container, "bash", "-c", look], check=False).code == 0}
 
 
@@ -80,8 +80,8 @@ def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, t
     assert postgis.content_hash(whole, table) == hashes
     assert execute(whole, "select to_regclass('lab.later')") == [(None,)]
     assert backup.unfinished(whole) is None
-    members = postgis.members(whole)
-    assert members["timeline"].nunique() == 1 and (members["state"] == "streaming").sum() == 2
+    now = postgis.members(whole)
+    assert now["timeline"].nunique() == 1 and (now["state"] == "streaming").sum() == 2
     execute(whole, f"insert into {table} {rows(4, 4)}")
     found = postgis.verify(whole, table)
     assert found["equal"].all() and set(found["rows"]) == {4}
@@ -140,7 +140,7 @@ def test_the_archive_has_no_gap_after_the_primarys_container_was_killed(whole, t
     """Its last finished segment was not archived; the next primary has it, and archives it."""
     backup.take(whole)
     former = postgis.primary(whole)
-    node, container = backup._containers(whole)[former]
+    node, container = members.containers(whole)[former]
     execute(whole, "alter system set archive_command = 'false'", "postgres")
     execute(whole, "select pg_reload_conf()", "postgres")
     execute(whole, f"insert into {table} {rows(4, 4)}")
@@ -179,7 +179,7 @@ def test_a_moment_that_cannot_be_had_is_refused_with_those_that_can(whole):
 
 def test_nobody_without_the_labs_certificate_is_served(whole):
     """A stranger in the same network, with a certificate of his own, reads no repository."""
-    (node, container) = backup._containers(whole)["postgis1"]
+    (node, container) = members.containers(whole)["postgis1"]
     ask = ("cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
            "-days 1 -subj /CN=gislab -keyout s.key -out s.crt 2>/dev/null; chmod 600 s.key; "
            "pgbackrest --stanza=gis --repo2-host=postgis2 --repo2-host-type=tls "

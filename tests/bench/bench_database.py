@@ -62,7 +62,7 @@ def set_up(lab: settings.Lab, name: str) -> None:
     without, config = SETUPS[name]
     manager = nodes.manager(lab)
     changed = False
-    for member in sorted(members.containers(lab)):
+    for member in members.containers(lab):
         now = json.loads(manager.docker("service", "inspect", f"{stack.NAME}_{member}", "--format",
                                         "{{json .Spec.TaskTemplate.ContainerSpec.Env}}"))
         if f"WITHOUT={without}" not in now:
@@ -137,7 +137,7 @@ def clients(lab: settings.Lab, seconds: int = 10) -> None:
     path = FOLDER / "clients.json"
     if path.exists():
         return
-    replica = next(m for m in sorted(members.containers(lab)) if m != postgis.primary(lab))
+    replica = next(m for m in members.containers(lab) if m != postgis.primary(lab))
     node, container = members.containers(lab)[replica]
     rows = []
     scripts = {"read": "select id, geom from lab.alive;",
