@@ -16,9 +16,8 @@ import pandas as pd
 import psycopg
 
 from . import members, nodes, timelines
-from .certificate import MEMBERS
 from .database import connect
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .timelines import Backup, History
 from .wait import NotYet, WaitTimeout, until

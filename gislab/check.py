@@ -9,7 +9,7 @@ from . import cluster, outage, postgis, vip
 from . import stack as _stack
 from . import swarm as _swarm
 from .run import Run
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .wait import NotYet, WaitTimeout, until
 
 
@@ -74,20 +74,22 @@ def stack(lab: Lab) -> None:
 
 
 def database(lab: Lab) -> None:
-    """Check one primary, two streaming replicas, at least one of them synchronous."""
+    """Check one primary, all its replicas streaming, at least one of them synchronous."""
     table = postgis.members(lab)
     primaries = table[table["role"] == "leader"]
     _need(len(primaries) == 1, f"{len(primaries)} primaries", "gislab status")
     _ok(f"{primaries['member'].iloc[0]} is the one primary")
     streaming = table[table["state"] == "streaming"]
-    _need(len(streaming) == 2, f"{len(streaming)} of 2 replicas stream", "gislab status")
+    wanted = len(MEMBERS) - 1
+    _need(len(streaming) == wanted, f"{len(streaming)} of {wanted} replicas stream",
+          "gislab status")
     with postgis.connect(lab, "postgres", port=lab.ports.primary) as connection:
         rows = connection.execute(
             "select application_name, sync_state from pg_stat_replication").fetchall()
     sync = [name for name, state in rows if state in ("sync", "quorum")]
     _need(bool(sync), "no replica is synchronous: an acknowledged write is on one Pi only",
           "gislab status")
-    _ok(f"2 replicas stream; a write is acknowledged when one of {', '.join(sorted(sync))} "
+    _ok(f"{wanted} replicas stream; a write is acknowledged when one of {', '.join(sorted(sync))} "
         "has it too")
 
 

@@ -24,7 +24,7 @@ from . import (
     virtual,
     wars,
 )
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
 
@@ -169,8 +169,9 @@ def _database_whole(lab: Lab) -> None:
     table = _patiently(lambda: postgis.members(lab))
     leaders = int((table.role == "leader").sum()) if len(table) else 0
     streaming = int((table.state == "streaming").sum()) if len(table) else 0
-    if leaders != 1 or streaming != 2:
-        raise NotYet(f"{leaders} primary, {streaming} of 2 replicas streaming")
+    wanted = len(MEMBERS) - 1
+    if leaders != 1 or streaming != wanted:
+        raise NotYet(f"{leaders} primary, {streaming} of {wanted} replicas streaming")
     if not table.role.isin(["sync_standby", "quorum_standby"]).any():
         raise NotYet("no replica is synchronous")  # a write would have to wait
 

@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from gislab.settings import MEMBERS
 from gislab.wait import NotYet, until
 
 NAMES = ("postgres_password", "replication_password", "gis_password", "reader_password",
@@ -76,20 +77,19 @@ class Bench:
 
         tmpfs : more of them than /run/postgresql and /tmp, e.g. a small disk for the data.
         """
-        members = ["postgis1", "postgis2", "postgis3"]
         self.consul()
-        for member in members:
+        for member in MEMBERS:
             if member not in self.containers:
                 self.start("postgis", member, {
                     "MEMBER": member, "SCOPE": "bench", "NODE_NAME": "pi1",
                     "NODES": f"pi1={self.address('consul')}"},
                     ["/run/postgresql", "/tmp", *tmpfs])
-        self.streaming(2)
-        return members
+        self.streaming(len(MEMBERS) - 1)
+        return list(MEMBERS)
 
     def cluster(self) -> list[dict]:
         """Return what Patroni says of the members, asked of any that answers."""
-        for name in ("postgis1", "postgis2", "postgis3"):
+        for name in MEMBERS:
             try:
                 return httpx.get(f"http://{self.address(name)}:8008/cluster",
                                  timeout=2).raise_for_status().json()["members"]
