@@ -154,7 +154,7 @@ def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False
     step = {"to": wanted.to, "member": member, "restored": False}
     _journal(lab).write_text(json.dumps(step))
     say(f"restore: {wanted}")
-    _patronictl(lab, "pause", "--wait")
+    members.patronictl(lab, "pause", "--wait")
     found = members.containers(lab)
     nodes.each(lab, lambda pair: _stop(*pair), list(found.values()))
     say("every member: stopped, Patroni paused")
@@ -193,9 +193,9 @@ def _finish(lab: Lab, step: dict, say) -> None:
     with suppress(WaitTimeout):
         until(led, what=f"{member} to lead", timeout=40)
     # it runs with the settings of its files; Patroni gives it those that all members share
-    _patronictl(lab, "restart", member, "--force")
+    members.patronictl(lab, "restart", member, "--force")
     until(led, what=f"{member} to lead", timeout=180)
-    _patronictl(lab, "resume", "--wait")
+    members.patronictl(lab, "resume", "--wait")
     followers = [name for name in members.containers(lab) if name != member]
     try:
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=120)
@@ -204,7 +204,7 @@ def _finish(lab: Lab, step: dict, say) -> None:
         for name in followers:
             if name not in now.index or now.loc[name, "state"] != "streaming":
                 say(f"{name}: does not follow; copying it from {member}")
-                _patronictl(lab, "reinit", name, "--force")
+                members.patronictl(lab, "reinit", name, "--force")
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=1800)
     _journal(lab).unlink(missing_ok=True)
     say(f"{member}: is primary on timeline {members.members(lab)['timeline'].max()}, "
@@ -280,21 +280,6 @@ def _backups(node: nodes.Node, container: str, member: str) -> list[Backup]:
 
 def _full_is_due(backups: list[Backup]) -> bool:
     return not any(b.kind == "full" and b.stop > datetime.now(UTC) - FULL_EVERY for b in backups)
-
-
-def _patronictl(lab: Lab, verb: str, *words: str) -> None:
-    """Tell Patroni something, through the first member that can be asked."""
-    error = BackupError("no member of the database answers; see: gislab status")
-    for node, container in members.containers(lab).values():
-        try:
-            node.docker("exec", container, "entrypoint.sh", "patronictl", verb, lab.name, *words,
-                        timeout=180)
-            return
-        except CommandFailed as failed:
-            if "already paused" in str(failed) or "is not paused" in str(failed):
-                return
-            error = failed
-    raise error
 
 
 def _now(lab: Lab) -> datetime | None:

@@ -11,31 +11,19 @@ import json
 
 import pandas as pd
 
-from .members import containers, members
+from .members import members, patroni, patronictl
 from .settings import Lab
-from .shell import CommandFailed
-from .wait import NotYet
-
-_CONFIG = ("exec 3<>/dev/tcp/localhost/8008 && printf 'GET /config HTTP/1.0\\r\\n\\r\\n' >&3 "
-           "&& cat <&3")
 
 
 def apply(lab: Lab, say=print) -> bool:
     """Have the database do as lab.toml says; return whether that was a change."""
     strict = lab.durability == "strict"
-    for node, container in containers(lab).values():
-        try:
-            answer = node.docker("exec", container, "bash", "-c", _CONFIG, timeout=10)
-            now = json.loads(answer[answer.index("{"):])
-        except (CommandFailed, ValueError):
-            continue  # this one starts or stops; the next one knows as well
-        if now.get("synchronous_mode_strict", False) == strict:
-            return False
-        node.docker("exec", container, "entrypoint.sh", "patronictl", "edit-config", lab.name,
-                    "--force", "--quiet", "-s", f"synchronous_mode_strict={json.dumps(strict)}")
-        say(f"database: durability is {lab.durability} now")
-        return True
-    raise NotYet("no member of the database answers; see: gislab status")
+    if patroni(lab, "config").get("synchronous_mode_strict", False) == strict:
+        return False
+    patronictl(lab, "edit-config", "--force", "--quiet", "-s",
+               f"synchronous_mode_strict={json.dumps(strict)}")
+    say(f"database: durability is {lab.durability} now")
+    return True
 
 
 def told(lab: Lab, table: pd.DataFrame | None = None) -> str:

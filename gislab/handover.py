@@ -7,7 +7,7 @@ import time
 import pandas as pd
 
 from . import nodes, stack
-from .members import containers, members, primary
+from .members import containers, members, patronictl, primary
 from .settings import Lab
 from .wait import NotYet, WaitTimeout, until
 
@@ -40,9 +40,8 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
     if to is None:
         _hand_over(lab, former, changed)
     else:
-        node, container = containers(lab)[to]
-        node.docker("exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
-                    "--leader", former, "--candidate", to, "--force", timeout=90)
+        patronictl(lab, "switchover", "--leader", former, "--candidate", to, "--force",
+                   through=to, timeout=90)
     now = until(changed, what=f"{to or 'another member'} to be primary", timeout=90)
     until(lambda: _streaming(lab, len(table) - 1), what="its replicas to stream", timeout=90)
     say(f"{now}: is primary, {former} is its replica")
