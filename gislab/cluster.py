@@ -14,6 +14,7 @@ from . import (
     backup,
     durability,
     images,
+    members,
     nodes,
     ows,
     postgis,
@@ -24,7 +25,7 @@ from . import (
     virtual,
     wars,
 )
-from .settings import MEMBERS, Lab
+from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
 
@@ -166,14 +167,7 @@ def _database_whole(lab: Lab) -> None:
     if left:
         raise backup.BackupError(f"a restore to {left['to']} has not come to its end; it goes on "
                                  "with: gislab restore")
-    table = _patiently(lambda: postgis.members(lab))
-    leaders = int((table.role == "leader").sum()) if len(table) else 0
-    streaming = int((table.state == "streaming").sum()) if len(table) else 0
-    wanted = len(MEMBERS) - 1
-    if leaders != 1 or streaming != wanted:
-        raise NotYet(f"{leaders} primary, {streaming} of {wanted} replicas streaming")
-    if not table.role.isin(["sync_standby", "quorum_standby"]).any():
-        raise NotYet("no replica is synchronous")  # a write would have to wait
+    members.replicating(_patiently(lambda: postgis.members(lab)))
 
 
 def _vip_held(lab: Lab) -> None:

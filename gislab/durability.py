@@ -11,7 +11,7 @@ import json
 
 import pandas as pd
 
-from .members import members, patroni, patronictl
+from .members import members, patroni, patronictl, safe
 from .settings import Lab
 
 
@@ -31,8 +31,7 @@ def told(lab: Lab, table: pd.DataFrame | None = None) -> str:
     table = members(lab) if table is None else table
     if not ((table["role"] == "leader") & (table["state"] == "running")).any():
         return f"durability {lab.durability}: no member is primary, writes are refused"
-    safe = table["role"].isin(["sync_standby", "quorum_standby"])
-    if (safe & (table["state"] == "streaming")).any():
+    if (safe(table) & (table["state"] == "streaming")).any():
         return f"durability {lab.durability}: every acknowledged write is on two Pis"
     if lab.durability == "strict":
         return "durability strict: one member is left, writes are refused until a second is back"

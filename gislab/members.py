@@ -7,7 +7,7 @@ import json
 import pandas as pd
 
 from . import nodes, stack
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .wait import NotYet
 
@@ -40,6 +40,26 @@ def primary(lab: Lab) -> str:
     if leaders.empty:
         raise NotYet("no member is primary at this moment")
     return leaders["member"].iloc[0]
+
+
+def safe(table: pd.DataFrame) -> pd.Series:
+    """Tell of each line of `members` whether it is a replica with every acknowledged write."""
+    return table["role"].isin(["sync_standby", "quorum_standby"])
+
+
+def replicating(table: pd.DataFrame, replicas: int = len(MEMBERS) - 1) -> None:
+    """Raise NotYet unless one member is primary, so many replicas stream, and one of them is safe.
+
+    Parameters
+    ----------
+    table : see `members`.
+    """
+    leaders = int((table["role"] == "leader").sum())
+    streaming = int((table["state"] == "streaming").sum())
+    if leaders != 1 or streaming < replicas:
+        raise NotYet(f"{leaders} primary, {streaming} of {replicas} replicas streaming")
+    if not safe(table).any():
+        raise NotYet("no replica is synchronous")  # a write would have to wait
 
 
 def patroni(lab: Lab, path: str, *, wanted: str | None = None) -> dict:

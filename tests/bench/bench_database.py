@@ -72,10 +72,9 @@ def set_up(lab: settings.Lab, name: str) -> None:
     if changed:
         until(lambda: stack.settled(lab), what="the setup", timeout=180, every=1)
     cluster.ready(lab, say=None)
-    node, container = members.containers(lab)[postgis.primary(lab)]
     words = [word for key, value in config.items() for word in ("-s", f"{key}={value}")]
-    node.docker("exec", container, "entrypoint.sh", "patronictl", "edit-config", lab.name,
-                "--force", "--quiet", *words)
+    members.patronictl(lab, "edit-config", "--force", "--quiet", *words,
+                       through=postgis.primary(lab))
     until(lambda: _follows(lab, config["loop_wait"]), what="the configuration", timeout=60)
 
 
