@@ -141,14 +141,7 @@ def no_lost_writes(runs: Run | Iterable[Run]) -> None:
         kept = "keep the folder of the run, and look at it with outage.writes(run)"
         _need(w.acknowledged > 0, f"{run.fault}: no write was acknowledged", "gislab status")
         _need(bool(w.readings), f"{run.fault}: no server's rows were read", "measure it again")
-        _need(not w.lost, f"{run.fault}: {len(w.lost)} acknowledged writes are lost", kept)
-        _need(not w.unexpected, f"{run.fault}: {len(w.unexpected)} rows that were refused, or "
-              "never sent, are there", kept)
-        _need(not w.doubled, f"{run.fault}: {len(w.doubled)} rows are there twice", kept)
-        _need(not w.differing, f"{run.fault}: {len(w.differing)} rows are on some servers and not "
-              "on others", kept)
-        _need(not w.forked, f"{run.fault}: {len(w.forked)} writes were acknowledged by a server "
-              "that had been replaced", kept)
+        _need(not w.broken, f"{run.fault}: {'; '.join(w.broken)}", kept)
         _ok(f"{run.fault}: {w.acknowledged} acknowledged writes, 0 lost, 0 doubled on "
             f"{len(w.readings)} {'servers' if len(w.readings) > 1 else 'server'}"
             + (f"; {len(w.happened)} of {len(w.happened) + len(w.vanished)} unanswered ones "

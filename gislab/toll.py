@@ -54,14 +54,8 @@ def complaints(made: Run, verdict: Verdict) -> list[str]:
         found.append(f"not every member could be read: {made.settings['unread']}")
     elif not verdict.readings:
         found.append("no member was read")
-    for rows, what in ((verdict.lost, "acknowledged writes are lost"),
-                       (verdict.unexpected, "rows are there that were refused, or never sent"),
-                       (verdict.doubled, "rows are there more than once"),
-                       (verdict.differing, "rows are on some members and not on others"),
-                       (verdict.forked, "writes were acknowledged by a replaced primary")):
-        if rows:
-            found.append(f"{len(rows)} {what}: {', '.join(map(str, rows[:8]))}"
-                         + (", ..." if len(rows) > 8 else ""))
+    found += [f"{what}: {', '.join(map(str, rows[:8]))}" + (", ..." if len(rows) > 8 else "")
+              for what, rows in verdict.broken.items()]
     hashes = made.settings.get("hashes", {})
     if len(set(hashes.values())) > 1:
         found.append("the members' content differs: "
@@ -79,8 +73,7 @@ def summary(made: Run, verdict: Verdict) -> dict:
         "safe": not complaints(made, verdict), "complaints": complaints(made, verdict),
         "acknowledged": verdict.acknowledged, "refused": verdict.refused,
         "unanswered": verdict.unanswered,
-        **{kind: list(getattr(verdict, kind)) for kind in
-           ("lost", "unexpected", "doubled", "differing", "forked")},
+        **{kind: list(getattr(verdict, kind)) for kind in history.BROKEN},
         "happened": len(verdict.happened), "vanished": len(verdict.vanished),
         "read_from": list(verdict.readers), "hashes": made.settings.get("hashes", {}),
         "timelines": _timelines(made), "faults": steps(made).to_dict("records"),
