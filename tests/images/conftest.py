@@ -13,6 +13,8 @@ import pytest
 from gislab.settings import MEMBERS
 from gislab.wait import NotYet, until
 
+from .serving import Serving
+
 NAMES = ("postgres_password", "replication_password", "gis_password", "reader_password",
          "patroni_password")
 READ_ONLY = {"read_only": True, "cap_drop": ["ALL"]}  # as the stack runs them
@@ -137,6 +139,14 @@ def bench(the_engine, image, tmp_path_factory):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def serving(the_engine, image, tmp_path_factory):
+    """A small database and what serves it."""
+    made = Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def run(the_engine, image):
     """Run a command in a fresh container of an image; return (exit code, what it said)."""
@@ -148,6 +158,18 @@ def run(the_engine, image):
         finally:
             made.remove(force=True, v=True)  # v: an image's VOLUME would stay behind
     return go
+
+
+@pytest.fixture
+def names_what_is_missing(run):
+    """Assert that an image does not start without a variable, and names it with an example."""
+    def look(name: str, *command: str, missing: str, of: dict | None = None) -> None:
+        rest = {variable: value for variable, value in (of or {}).items() if variable != missing}
+        code, said = run(name, *command, environment=rest)
+        assert code != 0
+        assert missing in said
+        assert "e.g." in said
+    return look
 
 
 @pytest.fixture
