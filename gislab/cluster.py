@@ -111,13 +111,17 @@ def status(lab: Lab) -> Status:
 
 
 def down(lab: Lab, say=print) -> None:
-    """Take the lab off this machine and off the Pis, and prove that nothing is left."""
+    """Take the lab off this machine and off the Pis, and prove that nothing is left.
+
+    What was noted of it as it stood is forgotten. Its keys and secrets stay in its home: with
+    them it comes up again as the same lab.
+    """
     images.engine.ensure(say=say)
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "catalog-mapserver.tar",
-                 "catalog-geoserver.tar"):
+    for name in ("known_hosts", "map_server", "fault.json", "restore.json",
+                 "catalog-mapserver.tar", "catalog-geoserver.tar"):
         (lab.home / name).unlink(missing_ok=True)
 
 
