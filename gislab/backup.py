@@ -148,7 +148,7 @@ def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False
     if not confirm:
         raise BackupError(f"{wanted}. If that is wanted: confirm=True, or gislab restore --yes")
     if left is None:
-        _flush(lab, say)
+        flush(lab, say)
         wanted = plan(lab, to)  # now that the archive knows of the last failover, too
     member = _former(lab, left, wanted)
     step = {"to": wanted.to, "member": member, "restored": False}
@@ -235,8 +235,12 @@ def _stop(node: nodes.Node, container: str) -> None:
                 f"pg_ctl -D {_DATA} -w -t 60 -m immediate stop", timeout=150)
 
 
-def _flush(lab: Lab, say) -> None:
-    """Have everything archived that was written by now, so that any moment can be reached."""
+def flush(lab: Lab, say=print) -> str | None:
+    """Have everything archived that was written by now, so that any moment can be reached.
+
+    Returns the name of the last WAL segment that the archive holds now; None where no primary
+    answers, and nothing can be flushed. Raises WaitTimeout where no other Pi takes it.
+    """
     try:
         with connect(lab, "postgres", port=lab.ports.primary, autocommit=True) as connection:
             # Recovery stops at the first commit after the moment; on a calm lab there is none.
@@ -247,15 +251,18 @@ def _flush(lab: Lab, say) -> None:
     except psycopg.Error as error:
         say(f"no primary answers ({str(error).strip().splitlines()[0]}): what was not archived "
             "yet is taken from the member's disk")
-        return
+        return None
 
     def archived() -> None:
+        # `.ready` appears some time after the switch, so that its absence says nothing
+        question = """select exists (select from pg_ls_waldir() where name = %s) and not exists
+                      (select from pg_ls_archive_statusdir() where name = %s)"""
         with connect(lab, "postgres", port=lab.ports.primary) as connection:
-            left, = connection.execute("select count(*) from pg_ls_archive_statusdir() "
-                                       "where name = %s", (f"{name}.ready",)).fetchone()
+            left, = connection.execute(question, (name, f"{name}.done")).fetchone()
         if left:
             raise NotYet(f"{name} is on the primary's disk only; no other Pi takes it")
     until(archived, what="the WAL to be archived", timeout=90)
+    return name
 
 
 def _look(lab: Lab) -> tuple[list[Backup], dict[int, History]]:

@@ -13,15 +13,24 @@ import pandas as pd
 
 from .members import members, patroni, patronictl, safe
 from .settings import Lab
+from .wait import NotYet, until
 
 
 def apply(lab: Lab, say=print) -> bool:
     """Have the database do as lab.toml says; return whether that was a change."""
     strict = lab.durability == "strict"
-    if patroni(lab, "config").get("synchronous_mode_strict", False) == strict:
+
+    def differs() -> bool:
+        return patroni(lab, "config").get("synchronous_mode_strict", False) != strict
+
+    def obeyed() -> None:  # a member answers from its last look at Consul
+        if differs():
+            raise NotYet("the members have not heard of it")
+    if not differs():
         return False
     patronictl(lab, "edit-config", "--force", "--quiet", "-s",
                f"synchronous_mode_strict={json.dumps(strict)}")
+    until(obeyed, what=f"durability {lab.durability}", timeout=30)
     say(f"database: durability is {lab.durability} now")
     return True
 

@@ -49,7 +49,7 @@ def lab(pis, paper, monkeypatch):
             on(number, BACKUP): "", on(number, RESTORE): "last completed transaction was at",
             on(number, PATRONICTL): "Success"})
     monkeypatch.setattr(backup, "_now", lambda lab: NOON)
-    monkeypatch.setattr(backup, "_flush", lambda lab, say: say("flushed"))
+    monkeypatch.setattr(backup, "flush", lambda lab, say: say("flushed"))
     monkeypatch.setattr(members, "members", lambda lab: MEMBERS)
     return paper
 
