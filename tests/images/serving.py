@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import ipaddress
-import tarfile
 import time
 import uuid
 
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 
 from gislab import catalog, consul, settings
+from gislab.shell import archive
 from gislab.wait import NotYet, until
 
 POSTGRES = """set -e; initdb -D /tmp/pg -A scram-sha-256 --pwfile=/run/secrets/postgres_password \
@@ -87,7 +87,7 @@ class Serving:
         self.containers.append(container)
         for path, data in (files or {}).items():
             folder, _, name = path.rpartition("/")
-            container.put_archive(folder, tar({name: data}))
+            container.put_archive(folder, archive({name: data}))
         container.start()
         return container
 
@@ -182,16 +182,6 @@ def drains(serving: Serving, container) -> None:
 def _says_no(url: str) -> None:
     if health(url) == 200:
         raise NotYet("still 200")
-
-
-def tar(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as out:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            out.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def pixel(answer: httpx.Response) -> list[int]:

@@ -22,13 +22,6 @@ RED = ('<StyledLayerDescriptor version="1.1.0" xmlns="http://www.opengis.net/sld
 
 
 @pytest.fixture(scope="module")
-def serving(the_engine, image, tmp_path_factory):
-    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("agent"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def small():
     """A catalog whose tables are all there."""
     whole = catalog.default()
