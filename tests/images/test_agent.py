@@ -225,9 +225,14 @@ def test_old_versions_take_no_memory(serving, servers, urls, small):
 
 def test_its_words_and_its_processes_show_no_token(serving, servers, urls):
     """Neither the log nor the list of processes holds it."""
-    said = servers[0].logs().decode() + str(servers[0].top())
-    assert "agent.sh" in said and "curl" in said
-    assert serving.secret["map_token"] not in said
+    def asking() -> str:
+        shown = str(servers[0].top())
+        if "curl" not in shown:
+            raise NotYet("no question is under way")
+        return shown
+    shown = until(asking, what="a question to Consul", timeout=20, every=0.2)
+    assert "agent.sh" in shown
+    assert serving.secret["map_token"] not in servers[0].logs().decode() + shown
 
 
 def test_the_token_is_made_once(serving, urls):
