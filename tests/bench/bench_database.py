@@ -144,8 +144,9 @@ def clients(lab: settings.Lab, seconds: int = 10) -> None:
     with postgis.connect(lab, port=lab.ports.primary) as connection:
         connection.execute("create table if not exists lab.bench "
                            "(id bigint generated always as identity)")
+    # Pgpool keeps what it has opened for a minute, and HAProxy lets 90 through: 30 idle ones fit
     for what, script in scripts.items():
-        for count, idle in ((1, 0), (16, 0), (1, 50)):
+        for count, idle in ((1, 0), (16, 0), (1, 30)):
             for way, port in (("direct", lab.ports.primary), ("pgpool", lab.ports.sql)):
                 sitting = [postgis.connect(lab, port=port, autocommit=True) for _ in range(idle)]
                 out = node.run(
@@ -176,7 +177,9 @@ def results() -> pd.DataFrame:
             lost = len(outage.writes(kept).lost)
             for lane in LANES:
                 found = outage.of(kept, lane)
-                rows.append((setup, path.name[:-3], lane, found.outage, found.recovered, lost))
+                # a write that HAProxy held back and did not fail has waited as long
+                rows.append((setup, path.name[:-3], lane, max(found.outage, found.slowest),
+                             found.recovered, lost))
     return pd.DataFrame(rows, columns=["setup", "fault", "lane", "outage", "recovered", "lost"])
 
 
@@ -201,7 +204,8 @@ def report() -> None:
     lines = [f"# {__doc__.splitlines()[0]}", "",
              "Written by `make bench-database`. Virtual Pis on one machine: "
              f"{os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}. An "
-             "outage is the longest time between two acknowledged writes in which one failed "
+             "outage is the longest time between two acknowledged writes in which one failed, or "
+             "the longest that a write was held back for, whichever is longer "
              f"({RATE} writes per second on each way; `gislab.outage`).", "",
              "![Outages by fault and setup](bench-database.svg)", "", _markdown(summary(table))]
     if (FOLDER / "clients.json").exists():
