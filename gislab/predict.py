@@ -39,7 +39,7 @@ class Timing:
     suspicion: float = 4  # Consul gossip_lan.suspicion_mult
     servers: int = 3  # Consul
     alive_ttl: float = 2.0  # Consul's TTL check of the member's container
-    loop_wait: float = 2.0  # Patroni
+    loop_wait: float = 1.0  # Patroni
     watch_postgres: float = 0.1  # how often the member's watcher looks for its PostgreSQL
     watch_frozen: float = 1.0  # for how long it lets a stopped one be
     peer_poll: float = 0.3  # how long the relay to a peer waits for a host that drops packets

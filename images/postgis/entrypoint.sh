@@ -41,8 +41,9 @@ configure() {
     export PATRONI_CONSUL_TOKEN PATRONI_RESTAPI_PASSWORD
     export PATRONI_SUPERUSER_PASSWORD PATRONI_REPLICATION_PASSWORD
     export PATRONI_NAME=$MEMBER PATRONI_SCOPE=$SCOPE
-    export PATRONI_CONSUL_HOST=$CONSUL:8500 PATRONI_CONSUL_CHECKS=
-    has checks && PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
+    export PATRONI_CONSUL_HOST=$CONSUL:8500
+    # not even empty without: Patroni would send a text where Consul wants a list
+    ! has checks || export PATRONI_CONSUL_CHECKS="serfHealth,$MEMBER-alive"
     export PATRONI_POSTGRESQL_CONNECT_ADDRESS=$MEMBER:5432
     # by the relay in each member's own container, see peers.cfg
     export PATRONI_RESTAPI_CONNECT_ADDRESS=127.0.0.1:$RELAY

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Wake Patroni when its PostgreSQL is gone, and end one that is frozen: `watch.sh <data folder>`.
 #
-# Patroni looks every two seconds (loop_wait), and a crash costs up to that. This looks ten times
+# Patroni looks once a second (loop_wait), and a crash costs up to that. This looks ten times
 # a second and does no more than start Patroni's next look; what to do, Patroni decides. Bash
 # alone and no fork, as alive.sh.
 set -uo pipefail

@@ -49,8 +49,8 @@ TRIALS = {"primary_killed": 10, "switchover": 10, "primary_container_killed": 5,
 # defaults are those of Patroni 4.0 ("Dynamic Configuration Settings"); what is PostgreSQL's, such
 # as synchronous replication, is the same in all.
 SETUPS = {
-    "ours": ("", {"ttl": 20, "loop_wait": 2, "retry_timeout": 8, "primary_start_timeout": 0}),
-    "no watcher, no relay": ("watch relay", {"ttl": 20, "loop_wait": 2, "retry_timeout": 8,
+    "ours": ("", {"ttl": 20, "loop_wait": 1, "retry_timeout": 8, "primary_start_timeout": 0}),
+    "no watcher, no relay": ("watch relay", {"ttl": 20, "loop_wait": 1, "retry_timeout": 8,
                                              "primary_start_timeout": 0}),
     "Patroni's defaults": ("watch relay checks", {"ttl": 30, "loop_wait": 10, "retry_timeout": 10,
                                                   "primary_start_timeout": 300}),
