@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from . import faults, history, postgis, probe, run
+from . import faults, history, postgis, probe, run, stack
 from .faults import Fault
 from .run import Run
 from .settings import PROJECT, Lab
@@ -43,7 +43,7 @@ create index if not exists writes_id on lab.writes (id);
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
             after: float = 5, recovery: float = 60, rate: float = 10, timeout: float = 2,
             lanes: tuple[str, ...] = probe.LANES, layer: str = "alive",
-            folder: str | Path | None = None, say=print) -> Run:
+            about: dict | None = None, folder: str | Path | None = None, say=print) -> Run:
     """Ask the VIP steadily while `fault` comes and goes, and keep what happened.
 
     Parameters
@@ -54,6 +54,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     recovery : float, seconds; how long to wait for every lane to succeed again before the
         fault is undone. If that does not come, the run says so: it is a result.
     rate, timeout, lanes, layer : see probe.vip.
+    about : more settings that the run is to be kept with.
     folder : where the run is kept; a new one under runs/ by default.
 
     Returns the Run, with the numbered rows that each member of the database held at the end.
@@ -62,7 +63,9 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     fault = faults.named(lab, fault) if isinstance(fault, str) else fault
     target = fault.aim()  # may move the primary; before the probes start
     settings = run.about(lab, fault=fault.name, title=fault.title, colour=fault.colour,
-                         target=target.what, rate=rate, timeout=timeout, layer=layer)
+                         target=target.what, rate=rate, timeout=timeout, layer=layer,
+                         lanes=list(lanes), before=before, during=during, after=after,
+                         recovery=recovery, images=stack.digests(lab), **(about or {}))
     first = first_row(lab)
     events: list[tuple] = []
     with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first,

@@ -32,8 +32,9 @@ class Answers:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, pis):
     """A lab of one switch: `whole[0]`. Returns (lab, whole, fault, writes held)."""
+    pis.answer("sh", "-c", out="r:5000/gislab/haproxy:a sha256:1111")
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     lab = settings.make({"map_server": "mapserver"})
     whole, writer = [True], Answers([True], first=1000)
@@ -76,6 +77,8 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
     assert measured.settings["kind"] == "virtual" and measured.settings["fault"] == "power_cut"
     kept = run.load(tmp_path / "run")
     assert len(kept.samples) == len(measured.samples)
+    assert kept.settings["images"] == {"haproxy": "a@sha256:1111"}
+    assert kept.settings["recovery"] == 0.3 and kept.settings["lanes"] == list(probe.LANES)
 
 
 def test_a_planted_loss_and_an_unknown_that_did_happen_are_told(bench, tmp_path, monkeypatch):
