@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 
-from . import faults, history, postgis, probe, run, stack
+from . import faults, history, postgis, probe, run, stack, watch
 from .faults import Fault
 from .run import Run
 from .settings import PROJECT, Lab
@@ -41,7 +42,8 @@ create index if not exists writes_id on lab.writes (id);
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
-            after: float = 5, recovery: float = 60, rate: float = 10, timeout: float = 2,
+            after: float = 5, recovery: float = 60,
+            rate: float | Mapping[str, float] = 10, timeout: float | Mapping[str, float] = 2,
             lanes: tuple[str, ...] = probe.LANES, layer: str = "alive",
             about: dict | None = None, folder: str | Path | None = None, say=print) -> Run:
     """Ask the VIP steadily while `fault` comes and goes, and keep what happened.
@@ -68,8 +70,8 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
                          recovery=recovery, images=stack.digests(lab), **(about or {}))
     first = first_row(lab)
     events: list[tuple] = []
-    with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first,
-                   layer=layer) as probes:
+    with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout,
+                                                first=first, layer=layer) as probes:
         def note(kind: str, what: str = "") -> None:
             events.append((probes.now(), kind, what, fault.name))
 
@@ -80,14 +82,16 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
             recovered(probes, recovery, note)
         recovered(probes, recovery, note)
         probes.watch(after)
+    settings["lateness"] = probes.lateness()
+    result = run.make(probes.samples(), events, settings=settings,
+                      system=watched.seen(probes.began))
     folder = Path(folder or run.folder_for(RUNS, fault.name))
     try:
         rows = final_reads(lab, first, first + 2 * probe.HALF)
     except WaitTimeout as error:
-        kept = run.make(probes.samples(), events, settings=settings).save(folder)
-        raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples "
-                              f"are in {_short(kept)}; see: gislab status") from None
-    result = run.make(probes.samples(), events, settings=settings, rows=rows)
+        raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples are "
+                              f"in {_short(result.save(folder))}; see: gislab status") from None
+    result = dataclasses.replace(result, rows=run.rows(rows))
     kept = result.save(folder)
     say(f"{fault.title}: {len(result.samples)} questions, kept in {_short(kept)}")
     return result
@@ -145,12 +149,12 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
     """
     # Questions sent less than `timeout` ago may have no answer yet, and count as not failed;
     # so the last answered ones decide, and there must be enough of them.
-    enough = max(3, int(probes.rate * steady / 2))
+    enough = {lane: max(3, int(rate * steady / 2)) for lane, rate in probes.rates.items()}
 
     def ask() -> None:
         since = probes.now() - steady
         bad = [lane for lane, outcomes in probes.recent(since).items()
-               if len(outcomes) < enough or set(outcomes) != {"ok"}]
+               if len(outcomes) < enough[lane] or set(outcomes) != {"ok"}]
         if bad:
             probes.watch(0)  # raises if the probes themselves have died
             raise NotYet(", ".join(bad))

@@ -93,6 +93,11 @@ def make(samples: list | pd.DataFrame, events: list | pd.DataFrame = (), *,
                frame(rows, _ROWS), frame(system, _SYSTEM))
 
 
+def rows(found: list | pd.DataFrame) -> pd.DataFrame:
+    """Return the table Run.rows of lines such as history.reads makes them."""
+    return frame(found, _ROWS)
+
+
 def load(folder: str | Path) -> Run:
     """Read a run that `save` wrote; RunError if the folder holds none."""
     folder = Path(folder)

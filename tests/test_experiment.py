@@ -34,6 +34,7 @@ class Answers:
 @pytest.fixture
 def bench(tmp_path, monkeypatch, pis):
     """A lab of one switch: `whole[0]`. Returns (lab, whole, fault, writes held)."""
+    pis.answer("perl", out="1.00\tvip\t\there\n")
     pis.answer("sh", "-c", out="r:5000/gislab/haproxy:a sha256:1111")
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     lab = settings.make({"map_server": "mapserver"})
@@ -78,6 +79,9 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
     kept = run.load(tmp_path / "run")
     assert len(kept.samples) == len(measured.samples)
     assert kept.settings["images"] == {"haproxy": "a@sha256:1111"}
+    assert set(kept.system["node"]) == {"pi1", "pi2", "pi3"}
+    assert kept.system["t"].between(0, kept.samples["sent"].max() + 1).all()
+    assert 0 <= kept.settings["lateness"]["median"] < 1
     assert kept.settings["recovery"] == 0.3 and kept.settings["lanes"] == list(probe.LANES)
 
 

@@ -28,7 +28,7 @@ LATE = {("catalog", "geoserver"), ("catalog", "mapserver")}
 # Knowing one of these is knowing the Pis or the engine.
 MACHINES = {"virtual", "nodes", "images", "registry", "swarm", "stack", "cluster", "vip",
             "doctor", "engine", "faults", "victims", "blows", "cuts", "experiment", "torture",
-            "wars"}
+            "wars", "watch"}
 DOORS = {"shell", "engine", "images"}  # the last two let a program run on, or write to a log
 TEXT = {".py", ".sh", ".toml", ".md", ".yml", ".cfg", ".conf", ".ipynb", ".svg", ".sql", ".lua",
         ".txt", ".xml", ""}
