@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
-from . import faults, history, postgis, probe, run, stack, watch
+from . import cluster, faults, outage, probe, run, stack, watch
 from .faults import Fault
+from .reads import TABLE, final_reads, first_row
 from .run import Run
 from .settings import PROJECT, Lab
-from .shell import CommandFailed
 from .wait import NotYet, WaitTimeout, until
 
 
@@ -22,23 +22,9 @@ class ExperimentError(RuntimeError):
     """A measurement did not come to its end; the text says what is kept, and what to do."""
 
 
+__all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
+           "measure", "recovered", "repeat"]
 RUNS = PROJECT / "runs"
-MEMBERS = 3  # of the database, on however many Pis
-# No key and nothing unique: a proxy or a pool that sent a write a second time must be able to,
-# or the check for doubles could not fail. The second statement is for a lab that is older; it
-# would wait for every open write, so it is left out where there is nothing to do.
-TABLE = """
-create table if not exists lab.writes (
-    id bigint not null,
-    at timestamptz not null default clock_timestamp(),
-    geom geometry(Point, 4326));
-do $$ begin
-    if exists (select from pg_constraint where conname = 'writes_pkey') then
-        alter table lab.writes drop constraint writes_pkey;
-    end if;
-end $$;
-create index if not exists writes_id on lab.writes (id);
-"""
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
@@ -95,6 +81,53 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     kept = result.save(folder)
     say(f"{fault.title}: {len(result.samples)} questions, kept in {_short(kept)}")
     return result
+
+
+def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: float = 5,
+           settle: float = 5, seed: int = 1, folder: str | Path | None = None, say=print,
+           **how) -> list[Run]:
+    """Measure a fault `n` times, each time in a lab that is whole and has settled.
+
+    Every trial is kept as soon as it is done. After an interrupt the same call with the same
+    folder goes on: what is there is not measured again.
+
+    Parameters
+    ----------
+    fault : a fault's name, or what makes one for a lab.
+    before : float, seconds of calm; up to one more is added, by `seed`, so that the trials strike
+        at different moments of the parts' timers.
+    settle : float, seconds between a lab that is whole and the next trial; it must be whole
+        after them, too.
+    folder : where the trials are kept, as 001, 002, ...; a new one under runs/ by default.
+    how : as for `measure`.
+    """
+    make = fault if callable(fault) else (lambda lab: faults.named(lab, fault))
+    name = make(lab).name
+    folder = Path(folder or run.folder_for(RUNS, f"{name}-trials"))
+    done: list[Run] = []
+    try:
+        for number in range(1, n + 1):
+            kept = folder / f"{number:03d}"
+            if not (kept / "run.json").exists():
+                heal(lab, say=say)
+                _fresh(lab, settle)
+                say(f"trial {number} of {n}")
+                calm = before + random.Random(1000 * seed + number).random()
+                try:
+                    measure(lab, make(lab), before=calm, folder=kept, say=say,
+                            about={"seed": seed, "trial": number}, **how)
+                except ExperimentError as error:
+                    say(f"trial {number}: {error}")  # it is kept, and a result
+            done.append(run.load(kept))
+            if done[-1].fault != name:
+                raise ExperimentError(f"{kept} is a run of {done[-1].fault}, not of {name}; take "
+                                      "another folder")
+            longest = max((o.outage for o in _outages(done[-1]) if o.recovered), default=0)
+            say(f"trial {number} of {n}: {longest:.2f} s on the worst lane")
+    finally:
+        say(f"{name}: {len(done)} of {n} trials are kept in {_short(folder)}"
+            + ("" if len(done) == n else "; with that folder it goes on from there"))
+    return done
 
 
 @contextmanager
@@ -165,69 +198,20 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
         note("not recovered", str(error))
 
 
-def first_row(lab: Lab) -> int:
-    """Have the table of writes; return a number that no row of an earlier run has reached."""
-    with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
-        connection.execute(TABLE)
-        highest = connection.execute("select coalesce(max(id), 0) from lab.writes").fetchone()[0]
-    return (highest // probe.HALF + 1) * probe.HALF
+def _fresh(lab: Lab, settle: float) -> None:
+    """Wait until the lab is whole, and is so still after `settle` seconds."""
+    cluster.ready(lab, say=None, timeout=300)
+    end = time.monotonic() + settle
+
+    def ask() -> None:
+        if time.monotonic() < end:
+            raise NotYet(f"it has {settle:g} s")
+    until(ask, what="the lab to settle", timeout=settle + 10, every=min(0.5, settle))
+    cluster.ready(lab, say=None, timeout=300)
 
 
-def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60, replicas: bool = True
-                ) -> list[tuple]:
-    """Read from every member which rows from `first` up to `end` it holds, and how often each.
-
-    Only once no write is under way any more (one whose client has gone may wait for a replica
-    still), and every replica has replayed what the primary had written by then.
-
-    Parameters
-    ----------
-    replicas : False reads the primary alone, for a lab that has not come back as a whole.
-
-    Returns the lines of run.Run.rows; WaitTimeout says which member could not be read.
-    """
-    query = (f"select id, count(*) from lab.writes where id >= {first} and id < {end} "
-             "group by id order by id")
-
-    def ask() -> list[tuple]:
-        _quiet(lab)
-        try:
-            if replicas:
-                postgis.replayed(lab)
-            primary, table = postgis.primary(lab), postgis.each(lab, query)
-        except (psycopg.OperationalError, CommandFailed, WaitTimeout) as error:
-            raise NotYet(_line(error)) from None
-        if not replicas:
-            table = table[table["member"] == primary]
-        found = {}
-        for member, answer in zip(table["member"], table["answer"], strict=True):
-            role = "primary" if member == primary else "replica"
-            try:
-                found[f"{role} {member}"] = {int(row): int(times) for row, times in
-                                             (line.split("|") for line in answer.splitlines())}
-            except ValueError:
-                raise NotYet(f"{member}: {_line(answer)}") from None
-        wanted = MEMBERS if replicas else 1
-        if len(found) < wanted:
-            raise NotYet(f"{len(found)} of {wanted} members answer")
-        return history.reads(found)
-    return until(ask, what="every member to tell its rows", timeout=timeout, every=1)
-
-
-def _quiet(lab: Lab) -> None:
-    """Raise NotYet while a transaction that writes lab.writes is open on the primary.
-
-    One that waits for a replica has committed, and holds its locks until it is answered.
-    """
-    question = ("select count(*) from pg_locks where relation = 'lab.writes'::regclass "
-                "and mode = 'RowExclusiveLock'")
-    try:
-        with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
-            open_ = connection.execute(question).fetchone()[0]
-    except psycopg.OperationalError as error:
-        raise NotYet(_line(error)) from None
-    if open_:
-        raise NotYet(f"{open_} writes are under way")
+def _outages(made: Run) -> list[outage.Outage]:
+    return [outage.of(made, probe) for probe in made.probes]
 
 
 def _journal(lab: Lab) -> Path:
@@ -241,10 +225,6 @@ def _remember(lab: Lab, fault: Fault) -> None:
 
 def _forget(lab: Lab) -> None:
     _journal(lab).unlink(missing_ok=True)
-
-
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[-300:]
 
 
 def _short(path: Path) -> Path:
