@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from . import outage
+from . import outage, phases, predict
 from .run import Run
 
 ENOUGH = 6  # trials for an interval of 95 %
@@ -119,6 +119,49 @@ def compare(now: Iterable[Run], before: Iterable[Run], *, seed: int = 1) -> pd.D
             "verdict": _verdict(a, b, difference, low, high, _pause(own, lane))})
     return pd.DataFrame(lines, columns=["fault", "probe", "before [s]", "now [s]",
                                         "difference [s]", "95 % interval [s]", "verdict"])
+
+
+def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.DataFrame:
+    """Tell for each fault and lane how many trials were as long as predict.py says.
+
+    A client asks only now and then: what it measures may be longer by a pause between two
+    questions on either side. Lanes without a theory, or without an end in theory, are left out.
+    """
+    lines = []
+    for fault, lane, own in _lanes(runs):
+        try:
+            p = predict.outage(fault, lane, timing)
+        except KeyError:
+            continue
+        if not p.bounded:
+            continue
+        values = outages(own, lane)
+        most = p.most + 2 * _pause(own, lane) if p.most else 0.0
+        lines.append({"fault": fault, "probe": lane, "predicted": str(p), "trials": len(values),
+                      "inside": int(((values >= p.least) & (values <= most)).sum()),
+                      "shorter": int((values < p.least).sum()),
+                      "longer": int((values > most).sum())})
+    return pd.DataFrame(lines, columns=["fault", "probe", "predicted", "trials", "inside",
+                                        "shorter", "longer"])
+
+
+def tables(runs: list[Run], before: list[Run] = ()) -> dict[str, pd.DataFrame]:
+    """Return all that there is to tell of some runs, each table by what it answers."""
+    one = len(runs) == 1
+    found = {"how long": outage.table(runs) if one else table(runs)}
+    if one:
+        found |= {"layer by layer": outage.layers_table(runs), "of what": phases.table(runs)}
+    found |= {"as predicted": inside(runs), "writes": outage.writes_table(runs)}
+    if before:
+        found["against the saved ones"] = compare(runs, before)
+    return {name: lines for name, lines in found.items() if len(lines)}
+
+
+def worse(runs: list[Run], before: list[Run] = ()) -> bool:
+    """Tell whether an acknowledged write was lost, or outages have become longer than before."""
+    verdicts = compare(runs, before)["verdict"].astype(str)
+    return bool(verdicts.str.startswith(("slower", "worse")).any()
+                or any(outage.writes(run).lost for run in runs))
 
 
 def _verdict(a: np.ndarray, b: np.ndarray, difference: float, low: float, high: float,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gislab import run, trials
+from gislab import predict, run, trials
 
 
 def made(length, *, fault="power_cut", lane="maps", ends=True):
@@ -115,3 +115,29 @@ def test_an_ecdf_rises_from_its_first_trial_to_the_share_that_recovered(values):
     assert (np.diff(x) >= 0).all() and (np.diff(y) > 0).all()
     recovered = sum(math.isfinite(v) for v in values)
     assert len(x) == recovered and (not recovered or math.isclose(y[-1], recovered / len(values)))
+
+
+def test_it_is_counted_how_many_trials_were_as_long_as_theory_says():
+    p = predict.outage("power_cut", "maps")
+    runs = series(round(p.least + 0.1, 1), round(p.most, 1), p.most + 2, 0.0)
+    line = trials.inside(runs).iloc[0]
+    assert (line["trials"], line["inside"], line["longer"], line["shorter"]) == (4, 2, 1, 1)
+    calm = trials.inside(series(0.0, 0.3, fault="map_server_killed")).iloc[0]
+    assert (calm["inside"], calm["longer"]) == (1, 1), "no failed request means none"
+    assert trials.inside(series(1, fault="ring_cut", lane="sql_write")).empty
+    assert trials.inside(series(1, fault="unheard of")).empty
+
+
+def test_a_lost_write_is_worse_than_before_and_so_is_a_longer_outage():
+    calm = series(*[1.0] * 7)
+    assert not trials.worse(calm) and not trials.worse(calm, calm)
+    assert trials.worse(series(*[3.0] * 7), calm)
+    lost = run.make([("sql_write", 0.0, 0.01, "ok", "", 1)], rows=[(None, 0, "primary postgis1")])
+    assert trials.worse([lost])
+
+
+def test_what_has_nothing_to_tell_is_no_table():
+    assert list(trials.tables(series(1.0))) == ["how long", "layer by layer", "of what",
+                                                "as predicted", "writes"]
+    assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
+        "how long", "writes"]
