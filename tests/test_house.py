@@ -90,8 +90,8 @@ def test_imports_point_down_only(name):
     assert name not in reached(name)
 
 
-@pytest.mark.parametrize("name", ["run", "history", "outage", "phases", "trials", "predict",
-                                  "plot"])
+@pytest.mark.parametrize("name", ["run", "history", "outage", "holders", "phases", "trials",
+                                  "predict", "plot"])
 def test_reading_a_run_needs_no_cluster(name):
     assert not reached(name) & MACHINES
     everything = set().union(*map(outside, reached(name) | {name}))

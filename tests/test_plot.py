@@ -47,6 +47,22 @@ def test_a_timeline_shows_the_outage_and_draws_the_prediction():
     assert "predicted at most" in texts(figure)
 
 
+def test_a_timeline_shows_who_held_what_beside_the_questions_if_anybody_watched():
+    watched, blind = plot.timeline(invented.one()), plot.timeline(invented.one(seen=False))
+    assert len(watched.axes) == len(blind.axes) + 1 == 5
+    for said in ("VIP", "primary", "map servers up", "postgis2", "Swarm's leader"):
+        assert said in texts(watched.axes[-1])
+    assert "primary: postgis1, then postgis2" in watched.alt
+    strip = watched.axes[-1]
+    labels = [label.get_text() for label in strip.get_yticklabels()]
+    begins = [(labels[round(bar.get_y() + 0.4)], round(bar.get_x(), 2)) for bar in strip.patches
+              if 0 <= bar.get_y() + 0.4 < 5 and bar.get_height() == pytest.approx(0.8)]
+    strike = invented.one().at("strike")
+    assert ("VIP", round(strike + 0.7, 2)) in begins
+    assert ("primary", round(strike + 1.7, 2)) in begins
+    assert edge_is_blank(watched)
+
+
 def test_a_lane_that_did_not_recover_is_called_so_and_drawn_without_a_length():
     one = example(recovers=False)
     assert "not recovered" in texts(plot.timeline(one))

@@ -6,7 +6,7 @@
 # some times a second, each on a connection to this very Pi.
 #
 # A line: seconds since this machine's start, kind, what, state, with tabs between; or the seconds
-# alone, once a second, which says that nothing has changed.
+# alone, four times a second, which says that nothing has changed.
 use strict;
 use warnings;
 use Errno qw(EINPROGRESS EAGAIN EINTR);
@@ -146,7 +146,7 @@ my ($look, $beat) = (0, 0);
 while (1) {
     alarm 60;    # a minute in one write: the network is cut, and nobody listens any more
     if (now() >= $look) { look_at_vip(); $look = now() + 0.1 }
-    if (now() >= $beat) { say_line(); $beat = now() + 1 }
+    if (now() >= $beat) { say_line(); $beat = now() + 0.25 }
     my ($read, $write, $until) = ('', '', $look);
     vec($read, 0, 1) = 1;
     for my $ask (@asks) {
