@@ -60,7 +60,8 @@ class Heard:
 
     def __init__(self, argv: Sequence[str], input: str):
         self._process = subprocess.Popen(list(argv), stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                         start_new_session=True)  # Ctrl-C is not meant for it
         try:
             self._process.stdin.write(input.encode())
             self._process.stdin.flush()

@@ -127,7 +127,7 @@ def against(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
         axis.plot([right * 0.985] * bool(lost), [y] * bool(lost), ">", color="#D55E00", ms=8,
                   zorder=4)
         middle = trials.spread(values)
-        if math.isfinite(middle.median):
+        if len(values) > 1 and math.isfinite(middle.median):
             axis.plot([middle.median] * 2, [y - 0.36, y + 0.36], color="black", lw=2.2, zorder=4)
         said = _hits(hits.get((fault, lane)), p) + (f"; {lost} not recovered" if lost else "")
         axis.annotate(said, (1.01, y), xycoords=("axes fraction", "data"), va="center",
