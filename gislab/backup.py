@@ -16,9 +16,8 @@ import pandas as pd
 import psycopg
 
 from . import members, nodes, timelines
-from .certificate import MEMBERS
 from .database import connect
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .timelines import Backup, History
 from .wait import NotYet, WaitTimeout, until
@@ -53,7 +52,7 @@ def take(lab: Lab, *, full: bool = False, say=print) -> pd.DataFrame:
     """
     primary = until(lambda: members.primary(lab), what="a primary to back up", timeout=30)
     made, failed = [], []
-    for member, (node, container) in _containers(lab).items():
+    for member, (node, container) in members.containers(lab).items():
         before = _backups(node, container, member)
         kind = "full" if full or _full_is_due(before) else "incr"
         start = time.monotonic()
@@ -149,14 +148,14 @@ def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False
     if not confirm:
         raise BackupError(f"{wanted}. If that is wanted: confirm=True, or gislab restore --yes")
     if left is None:
-        _flush(lab, say)
+        flush(lab, say)
         wanted = plan(lab, to)  # now that the archive knows of the last failover, too
     member = _former(lab, left, wanted)
     step = {"to": wanted.to, "member": member, "restored": False}
     _journal(lab).write_text(json.dumps(step))
     say(f"restore: {wanted}")
-    _patronictl(lab, "pause", "--wait")
-    found = _containers(lab)
+    members.patronictl(lab, "pause", "--wait")
+    found = members.containers(lab)
     nodes.each(lab, lambda pair: _stop(*pair), list(found.values()))
     say("every member: stopped, Patroni paused")
     node, container = found[member]
@@ -194,10 +193,10 @@ def _finish(lab: Lab, step: dict, say) -> None:
     with suppress(WaitTimeout):
         until(led, what=f"{member} to lead", timeout=40)
     # it runs with the settings of its files; Patroni gives it those that all members share
-    _patronictl(lab, "restart", member, "--force")
+    members.patronictl(lab, "restart", member, "--force")
     until(led, what=f"{member} to lead", timeout=180)
-    _patronictl(lab, "resume", "--wait")
-    followers = [name for name in _containers(lab) if name != member]
+    members.patronictl(lab, "resume", "--wait")
+    followers = [name for name in members.containers(lab) if name != member]
     try:
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=120)
     except WaitTimeout:  # too far behind for what the new primary still has: cloned instead
@@ -205,7 +204,7 @@ def _finish(lab: Lab, step: dict, say) -> None:
         for name in followers:
             if name not in now.index or now.loc[name, "state"] != "streaming":
                 say(f"{name}: does not follow; copying it from {member}")
-                _patronictl(lab, "reinit", name, "--force")
+                members.patronictl(lab, "reinit", name, "--force")
         until(lambda: _follow(lab, followers), what="the replicas to follow", timeout=1800)
     _journal(lab).unlink(missing_ok=True)
     say(f"{member}: is primary on timeline {members.members(lab)['timeline'].max()}, "
@@ -218,7 +217,7 @@ def _former(lab: Lab, left: dict | None, wanted: timelines.Plan) -> str:
         member = left["member"] if left else members.primary(lab)
     except NotYet:
         member = wanted.backup.member
-    found = _containers(lab)
+    found = members.containers(lab)
     return member if member in found else next(iter(found))
 
 
@@ -236,8 +235,12 @@ def _stop(node: nodes.Node, container: str) -> None:
                 f"pg_ctl -D {_DATA} -w -t 60 -m immediate stop", timeout=150)
 
 
-def _flush(lab: Lab, say) -> None:
-    """Have everything archived that was written by now, so that any moment can be reached."""
+def flush(lab: Lab, say=print) -> str | None:
+    """Have everything archived that was written by now, so that any moment can be reached.
+
+    Returns the name of the last WAL segment that the archive holds now; None where no primary
+    answers, and nothing can be flushed. Raises WaitTimeout where no other Pi takes it.
+    """
     try:
         with connect(lab, "postgres", port=lab.ports.primary, autocommit=True) as connection:
             # Recovery stops at the first commit after the moment; on a calm lab there is none.
@@ -248,15 +251,18 @@ def _flush(lab: Lab, say) -> None:
     except psycopg.Error as error:
         say(f"no primary answers ({str(error).strip().splitlines()[0]}): what was not archived "
             "yet is taken from the member's disk")
-        return
+        return None
 
     def archived() -> None:
+        # `.ready` appears some time after the switch, so that its absence says nothing
+        question = """select exists (select from pg_ls_waldir() where name = %s) and not exists
+                      (select from pg_ls_archive_statusdir() where name = %s)"""
         with connect(lab, "postgres", port=lab.ports.primary) as connection:
-            left, = connection.execute("select count(*) from pg_ls_archive_statusdir() "
-                                       "where name = %s", (f"{name}.ready",)).fetchone()
+            left, = connection.execute(question, (name, f"{name}.done")).fetchone()
         if left:
             raise NotYet(f"{name} is on the primary's disk only; no other Pi takes it")
     until(archived, what="the WAL to be archived", timeout=90)
+    return name
 
 
 def _look(lab: Lab) -> tuple[list[Backup], dict[int, History]]:
@@ -265,7 +271,7 @@ def _look(lab: Lab) -> tuple[list[Backup], dict[int, History]]:
         node, container = found[member]
         out = node.run(["docker", "exec", container, "bash", "-c", _HISTORIES], check=False).out
         return _backups(node, container, member), timelines.parse(out)
-    found = _containers(lab)
+    found = members.containers(lab)
     answers = nodes.each(lab, ask, list(found))
     return ([backup for backups, _ in answers for backup in backups],
             timelines.merged(histories for _, histories in answers))
@@ -281,26 +287,6 @@ def _backups(node: nodes.Node, container: str, member: str) -> list[Backup]:
 
 def _full_is_due(backups: list[Backup]) -> bool:
     return not any(b.kind == "full" and b.stop > datetime.now(UTC) - FULL_EVERY for b in backups)
-
-
-def _containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
-    """Return member -> (Pi, container id), of those Pis that answer."""
-    return dict(sorted(members.containers(lab).items()))
-
-
-def _patronictl(lab: Lab, verb: str, *words: str) -> None:
-    """Tell Patroni something, through the first member that can be asked."""
-    error = BackupError("no member of the database answers; see: gislab status")
-    for node, container in _containers(lab).values():
-        try:
-            node.docker("exec", container, "entrypoint.sh", "patronictl", verb, lab.name, *words,
-                        timeout=180)
-            return
-        except CommandFailed as failed:
-            if "already paused" in str(failed) or "is not paused" in str(failed):
-                return
-            error = failed
-    raise error
 
 
 def _now(lab: Lab) -> datetime | None:

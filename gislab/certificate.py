@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import Local
 
 IDENTITY = "backup_identity"  # the Swarm's secret; a member of the database is who holds it
-MEMBERS = ("postgis1", "postgis2", "postgis3")
 
 
 def selfsigned(certificate: Path, key: Path, *, subject: str, names: str) -> None:

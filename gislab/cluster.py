@@ -14,6 +14,7 @@ from . import (
     backup,
     durability,
     images,
+    members,
     nodes,
     ows,
     postgis,
@@ -110,13 +111,17 @@ def status(lab: Lab) -> Status:
 
 
 def down(lab: Lab, say=print) -> None:
-    """Take the lab off this machine and off the Pis, and prove that nothing is left."""
+    """Take the lab off this machine and off the Pis, and prove that nothing is left.
+
+    What was noted of it as it stood is forgotten. Its keys and secrets stay in its home: with
+    them it comes up again as the same lab.
+    """
     images.engine.ensure(say=say)
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "catalog-mapserver.tar",
-                 "catalog-geoserver.tar"):
+    for name in ("known_hosts", "map_server", "fault.json", "restore.json",
+                 "catalog-mapserver.tar", "catalog-geoserver.tar"):
         (lab.home / name).unlink(missing_ok=True)
 
 
@@ -166,13 +171,7 @@ def _database_whole(lab: Lab) -> None:
     if left:
         raise backup.BackupError(f"a restore to {left['to']} has not come to its end; it goes on "
                                  "with: gislab restore")
-    table = _patiently(lambda: postgis.members(lab))
-    leaders = int((table.role == "leader").sum()) if len(table) else 0
-    streaming = int((table.state == "streaming").sum()) if len(table) else 0
-    if leaders != 1 or streaming != 2:
-        raise NotYet(f"{leaders} primary, {streaming} of 2 replicas streaming")
-    if not table.role.isin(["sync_standby", "quorum_standby"]).any():
-        raise NotYet("no replica is synchronous")  # a write would have to wait
+    members.replicating(_patiently(lambda: postgis.members(lab)))
 
 
 def _vip_held(lab: Lab) -> None:

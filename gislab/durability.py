@@ -11,31 +11,28 @@ import json
 
 import pandas as pd
 
-from .members import containers, members
+from .members import members, patroni, patronictl, safe
 from .settings import Lab
-from .shell import CommandFailed
-from .wait import NotYet
-
-_CONFIG = ("exec 3<>/dev/tcp/localhost/8008 && printf 'GET /config HTTP/1.0\\r\\n\\r\\n' >&3 "
-           "&& cat <&3")
+from .wait import NotYet, until
 
 
 def apply(lab: Lab, say=print) -> bool:
     """Have the database do as lab.toml says; return whether that was a change."""
     strict = lab.durability == "strict"
-    for node, container in containers(lab).values():
-        try:
-            answer = node.docker("exec", container, "bash", "-c", _CONFIG, timeout=10)
-            now = json.loads(answer[answer.index("{"):])
-        except (CommandFailed, ValueError):
-            continue  # this one starts or stops; the next one knows as well
-        if now.get("synchronous_mode_strict", False) == strict:
-            return False
-        node.docker("exec", container, "entrypoint.sh", "patronictl", "edit-config", lab.name,
-                    "--force", "--quiet", "-s", f"synchronous_mode_strict={json.dumps(strict)}")
-        say(f"database: durability is {lab.durability} now")
-        return True
-    raise NotYet("no member of the database answers; see: gislab status")
+
+    def differs() -> bool:
+        return patroni(lab, "config").get("synchronous_mode_strict", False) != strict
+
+    def obeyed() -> None:  # a member answers from its last look at Consul
+        if differs():
+            raise NotYet("the members have not heard of it")
+    if not differs():
+        return False
+    patronictl(lab, "edit-config", "--force", "--quiet", "-s",
+               f"synchronous_mode_strict={json.dumps(strict)}")
+    until(obeyed, what=f"durability {lab.durability}", timeout=30)
+    say(f"database: durability is {lab.durability} now")
+    return True
 
 
 def told(lab: Lab, table: pd.DataFrame | None = None) -> str:
@@ -43,8 +40,7 @@ def told(lab: Lab, table: pd.DataFrame | None = None) -> str:
     table = members(lab) if table is None else table
     if not ((table["role"] == "leader") & (table["state"] == "running")).any():
         return f"durability {lab.durability}: no member is primary, writes are refused"
-    safe = table["role"].isin(["sync_standby", "quorum_standby"])
-    if (safe & (table["state"] == "streaming")).any():
+    if (safe(table) & (table["state"] == "streaming")).any():
         return f"durability {lab.durability}: every acknowledged write is on two Pis"
     if lab.durability == "strict":
         return "durability strict: one member is left, writes are refused until a second is back"

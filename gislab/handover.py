@@ -7,7 +7,7 @@ import time
 import pandas as pd
 
 from . import nodes, stack
-from .members import containers, members, primary
+from .members import containers, members, patronictl, primary, replicating, safe
 from .settings import Lab
 from .wait import NotYet, WaitTimeout, until
 
@@ -24,8 +24,7 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
     """
     table = members(lab)
     former = primary(lab)
-    safe = table["role"].isin(["sync_standby", "quorum_standby"])
-    if not (safe & (table["state"] == "streaming")).any():
+    if not (safe(table) & (table["state"] == "streaming")).any():
         raise NotYet("no replica has every acknowledged write at this moment")
     if to is not None and to not in set(table["member"]):
         raise ValueError(f"no member {to!r}; there are " + ", ".join(table["member"]))
@@ -40,11 +39,11 @@ def switchover(lab: Lab, to: str | None = None, say=print) -> str:
     if to is None:
         _hand_over(lab, former, changed)
     else:
-        node, container = containers(lab)[to]
-        node.docker("exec", container, "entrypoint.sh", "patronictl", "switchover", lab.name,
-                    "--leader", former, "--candidate", to, "--force", timeout=90)
+        patronictl(lab, "switchover", "--leader", former, "--candidate", to, "--force",
+                   through=to, timeout=90)
     now = until(changed, what=f"{to or 'another member'} to be primary", timeout=90)
-    until(lambda: _streaming(lab, len(table) - 1), what="its replicas to stream", timeout=90)
+    until(lambda: replicating(members(lab), len(table) - 1), what="its replicas to stream",
+          timeout=90)
     say(f"{now}: is primary, {former} is its replica")
     return now
 
@@ -70,8 +69,8 @@ def rolling_restart(lab: Lab, image: str | None = None, say=print) -> pd.DataFra
             switchover(lab, say=say)
         start = time.monotonic()
         _restart(lab, member, image)
-        until(lambda: _streaming(lab, len(replicas)), what=f"{member} to stream again",
-              timeout=300, every=1)
+        until(lambda: replicating(members(lab), len(replicas)),
+              what=f"{member} to stream again", timeout=300, every=1)
         took = time.monotonic() - start
         say(f"{member}: restarted, streams again after {took:.0f} s")
         row = table[table["member"] == member].iloc[0]
@@ -108,12 +107,3 @@ def _restart(lab: Lab, member: str, image: str | None) -> None:
         if containers(lab).get(member, (None, before))[1] == before:
             raise NotYet(f"Swarm has not replaced {member} yet")
     until(replaced, what=f"a new container of {member}", timeout=180)
-
-
-def _streaming(lab: Lab, wanted: int) -> None:
-    table = members(lab)
-    found = int((table["state"] == "streaming").sum())
-    if (table["role"] == "leader").sum() != 1 or found < wanted:
-        raise NotYet(f"{found} of {wanted} replicas stream")
-    if not table["role"].isin(["sync_standby", "quorum_standby"]).any():
-        raise NotYet("no replica is synchronous")  # a write would have to wait

@@ -29,6 +29,15 @@ ATTEMPTS = ["id", "worker", "sent", "took", "outcome", "server", "timeline", "lo
 SERVER = ("host(inet_server_addr()) || ' timeline ' || "
           "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int")
 
+# The promises that a Verdict may find broken, and what is said of the rows.
+BROKEN = {
+    "lost": "acknowledged writes are lost",
+    "unexpected": "rows are there that were refused, or never sent",
+    "doubled": "rows are there more than once",
+    "differing": "rows are on some members and not on others",
+    "forked": "writes were acknowledged by a replaced primary",
+}
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -57,8 +66,13 @@ class Verdict:
     @property
     def safe(self) -> bool:
         """Tell whether every promise was kept; without any reading nobody knows, so it is not."""
-        return bool(self.readings) and not (self.lost or self.unexpected or self.doubled
-                                            or self.differing or self.forked)
+        return bool(self.readings) and not self.broken
+
+    @property
+    def broken(self) -> dict[str, tuple[int, ...]]:
+        """Each broken promise in words, e.g. `3 acknowledged writes are lost`, with its rows."""
+        found = {what: getattr(self, kind) for kind, what in BROKEN.items()}
+        return {f"{len(rows)} {what}": rows for what, rows in found.items() if rows}
 
     @property
     def readers(self) -> tuple[str, ...]:

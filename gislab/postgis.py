@@ -11,7 +11,7 @@ import pandas as pd
 from . import loading, nodes
 from .database import NAME, connect, url
 from .handover import rolling_restart, switchover
-from .members import containers, members, primary
+from .members import SILENT, containers, members, primary
 from .settings import Lab
 from .wait import NotYet, until
 
@@ -45,14 +45,14 @@ def each(lab: Lab, statement: str) -> pd.DataFrame:
     """Ask every member the same, on itself: member, node, answer (text; an error is one too)."""
     found = containers(lab)
     if not found:
-        raise NotYet("no member of the database answers; see: gislab status")
+        raise NotYet(SILENT)
 
     def ask(member: str) -> tuple[str, str, str]:
         node, container = found[member]
         done = node.run(["docker", "exec", "-i", container, "psql", "-XqAt", "-d", NAME,
                          "-v", "ON_ERROR_STOP=1"], input=statement, check=False)
         return member, node.name, (done.out if done.code == 0 else done.err).strip()
-    return pd.DataFrame(nodes.each(lab, ask, sorted(found)), columns=["member", "node", "answer"])
+    return pd.DataFrame(nodes.each(lab, ask, list(found)), columns=["member", "node", "answer"])
 
 
 def content_hash(lab: Lab, table: str) -> dict[str, str]:

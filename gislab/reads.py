@@ -5,11 +5,10 @@ from __future__ import annotations
 import psycopg
 
 from . import history, postgis, probe
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .wait import NotYet, WaitTimeout, until
 
-MEMBERS = 3  # of the database, on however many Pis
 # No key and nothing unique: a proxy or a pool that sent a write a second time must be able to,
 # or the check for doubles could not fail. The second statement is for a lab that is older; it
 # would wait for every open write, so it is left out where there is nothing to do.
@@ -69,7 +68,7 @@ def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60, replicas
                                              (line.split("|") for line in answer.splitlines())}
             except ValueError:
                 raise NotYet(f"{member}: {_line(answer)}") from None
-        wanted = MEMBERS if replicas else 1
+        wanted = len(MEMBERS) if replicas else 1
         if len(found) < wanted:
             raise NotYet(f"{len(found)} of {wanted} members answer")
         return history.reads(found)

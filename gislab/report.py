@@ -19,7 +19,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from . import export, images
+from . import export, images, page
 from .settings import PROJECT, Lab
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -135,8 +135,7 @@ def _last_picture(node: nbformat.NotebookNode) -> str:
     if not found:
         return ""
     data, alt = found[-1]
-    return (f'<img src="data:image/png;base64,{escape(data.strip())}" '
-            f'alt="{escape(alt or "Figure of the last notebook")}">')
+    return page.image(data, alt or "Figure of the last notebook")
 
 
 def _index(lab: Lab, verdicts: list[Verdict], chosen: list[Path], picture: str,
@@ -161,11 +160,11 @@ def _index(lab: Lab, verdicts: list[Verdict], chosen: list[Path], picture: str,
         "written": datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
     }
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return PAGE.format(
-        name=escape(lab.name), passed=passed, count=len(chosen), minutes=f"{minutes:.1f}",
+    return page.write(f"Report of the lab {lab.name}", BODY.format(
+        passed=passed, count=len(chosen), minutes=f"{minutes:.1f}",
         verdict="passed" if passed == len(chosen) else "failed", rows="\n".join(rows),
         facts=_pairs(facts), versions=_pairs(versions), images=_images(lab),
-        picture=f"<h2>What a fault costs</h2>{picture}" if picture else "")
+        picture=f"<h2>What a fault costs</h2>{picture}" if picture else ""), style=STYLE)
 
 
 def _images(lab: Lab) -> str:
@@ -181,22 +180,14 @@ def _pairs(facts: dict[str, str]) -> str:
                      for k, v in facts.items())
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Report of the lab {name}</title>
-<style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 66rem;
-         margin: 2rem auto; padding: 0 1rem; }}
-  table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; display: block; overflow-x: auto; }}
-  th, td {{ text-align: left; padding: .35rem .8rem; border-bottom: 1px solid #ddd;
-           vertical-align: top; overflow-wrap: break-word; max-width: 26rem; }}
-  td.n {{ text-align: right; }}
-  .passed {{ color: #00634a; font-weight: 600; white-space: nowrap; }}
-  .failed {{ color: #a33c00; font-weight: 600; white-space: nowrap; }}
-  img {{ max-width: 100%; height: auto; }}
-</style></head><body><main>
-<h1>Report of the lab {name}</h1>
+STYLE = """\
+  body { max-width: 66rem; }
+  th, td { padding: .35rem .8rem; vertical-align: top; overflow-wrap: break-word;
+           max-width: 26rem; }
+  td.n { text-align: right; }
+  .passed, .failed { white-space: nowrap; }
+"""
+BODY = """
 <p class="{verdict}">{passed} of {count} notebooks passed, in {minutes} minutes.</p>
 <h2>Notebooks</h2>
 <table><thead><tr><th>notebook</th><th>verdict</th><th>minutes</th><th>checks passed</th>
@@ -208,5 +199,4 @@ PAGE = """<!DOCTYPE html>
 <h2>Versions</h2><table>{versions}</table>
 <h2>Images</h2>
 {images}
-</main></body></html>
 """

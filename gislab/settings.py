@@ -18,6 +18,7 @@ from pathlib import Path
 PLATFORMS = ("linux/amd64", "linux/arm64")
 MAP_SERVERS = ("auto", "mapserver", "geoserver")
 DURABILITY = ("strict", "available")
+MEMBERS = ("postgis1", "postgis2", "postgis3")  # of the database, on however many Pis
 PROJECT = Path(__file__).resolve().parent.parent
 
 

@@ -11,6 +11,7 @@ from html import escape
 import pandas as pd
 
 from . import history, outage, predict, run, worldmap
+from . import page as frame  # `page` is a verb here
 from .history import Verdict
 from .plot import Picture
 from .run import Run
@@ -54,14 +55,8 @@ def complaints(made: Run, verdict: Verdict) -> list[str]:
         found.append(f"not every member could be read: {made.settings['unread']}")
     elif not verdict.readings:
         found.append("no member was read")
-    for rows, what in ((verdict.lost, "acknowledged writes are lost"),
-                       (verdict.unexpected, "rows are there that were refused, or never sent"),
-                       (verdict.doubled, "rows are there more than once"),
-                       (verdict.differing, "rows are on some members and not on others"),
-                       (verdict.forked, "writes were acknowledged by a replaced primary")):
-        if rows:
-            found.append(f"{len(rows)} {what}: {', '.join(map(str, rows[:8]))}"
-                         + (", ..." if len(rows) > 8 else ""))
+    found += [f"{what}: {', '.join(map(str, rows[:8]))}" + (", ..." if len(rows) > 8 else "")
+              for what, rows in verdict.broken.items()]
     hashes = made.settings.get("hashes", {})
     if len(set(hashes.values())) > 1:
         found.append("the members' content differs: "
@@ -79,8 +74,7 @@ def summary(made: Run, verdict: Verdict) -> dict:
         "safe": not complaints(made, verdict), "complaints": complaints(made, verdict),
         "acknowledged": verdict.acknowledged, "refused": verdict.refused,
         "unanswered": verdict.unanswered,
-        **{kind: list(getattr(verdict, kind)) for kind in
-           ("lost", "unexpected", "doubled", "differing", "forked")},
+        **{kind: list(getattr(verdict, kind)) for kind in history.BROKEN},
         "happened": len(verdict.happened), "vanished": len(verdict.vanished),
         "read_from": list(verdict.readers), "hashes": made.settings.get("hashes", {}),
         "timelines": _timelines(made), "faults": steps(made).to_dict("records"),
@@ -102,8 +96,7 @@ def page(made: Run, verdict: Verdict) -> str:
         ("timelines that acknowledged", ", ".join(_timelines(made))),
         ("content hashes", ", ".join(f"{m} {h}" for m, h in
                                      made.settings.get("hashes", {}).items()))])
-    return PAGE.format(
-        title=f"Torture, seed {made.settings['seed']}",
+    return frame.write(f"Torture, seed {made.settings['seed']}", BODY.format(
         verdict="passed" if not wrong else "failed",
         said=f"{verdict.acknowledged} acknowledged writes, none lost" if not wrong
         else escape("; ".join(wrong)),
@@ -113,7 +106,7 @@ def page(made: Run, verdict: Verdict) -> str:
         steps=steps(made).to_html(index=False, border=0),
         readers=verdict.table().to_html(index=False, border=0),
         timeline=_image(timeline(made)),
-        map=_image(worldmap.draw(history.places(verdict, attempts))))
+        map=_image(worldmap.draw(history.places(verdict, attempts)))))
 
 
 def timeline(made: Run) -> Picture:
@@ -187,23 +180,10 @@ def _told(made: Run, kind: str) -> list[tuple[str, str]]:
 
 
 def _image(picture: Picture) -> str:
-    data = picture._repr_mimebundle_()[0]["image/png"]
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
+    return frame.image(picture._repr_mimebundle_()[0]["image/png"], picture.alt)
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem;
-         margin: 2rem auto; padding: 0 1rem; }}
-  table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; display: block; overflow-x: auto; }}
-  th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #ddd; }}
-  .passed {{ color: #00634a; font-weight: 600; }} .failed {{ color: #a33c00; font-weight: 600; }}
-  img {{ max-width: 100%; height: auto; }}
-</style></head><body><main>
-<h1>{title}</h1>
+BODY = """
 <p class="{verdict}">{said}</p>
 <p>The same again: <code>{replay}</code></p>
 {facts}
@@ -212,5 +192,4 @@ PAGE = """<!DOCTYPE html>
 <h2>What did not come back, or could not be made</h2><ul>{told}</ul>
 <h2>Writes, as each member held them at the end</h2>{readers}
 {map}
-</main></body></html>
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import cluster, postgis, stack, vip
+from . import cluster, members, postgis, stack, vip
 from .settings import Lab
 from .wait import until
 
@@ -64,8 +64,8 @@ def holder_with_primary(lab: Lab) -> Target:
     """Have the primary on the holder's Pi, by a planned switchover, if it is elsewhere."""
     holder, found = _holder(lab), primary(lab)
     if found.node != holder:
-        members = postgis.members(lab).set_index("node")["member"]
-        postgis.switchover(lab, members[holder], say=lambda text: None)
+        on = postgis.members(lab).set_index("node")["member"]
+        postgis.switchover(lab, on[holder], say=lambda text: None)
         cluster.ready(lab, say=None, timeout=120)
         holder, found = _holder(lab), primary(lab)
     if found.node != holder:
@@ -78,10 +78,10 @@ def primary_and_standby(lab: Lab) -> Target:
     """Return the Pi of the primary, and of a replica that may have acknowledged its writes."""
     found = primary(lab)
     table = postgis.members(lab)
-    safe = table[table["role"].isin(["sync_standby", "quorum_standby"])]
-    if safe.empty:
+    able = table[members.safe(table)]
+    if able.empty:
         raise FaultError("no replica is synchronous at this moment; see: gislab status")
-    other = safe.iloc[0]
+    other = able.iloc[0]
     return Target(found.node, "", f"{found.what}, and {other['member']} on {other['node']}",
                   (other["node"],))
 

@@ -49,7 +49,7 @@ def lab(pis, paper, monkeypatch):
             on(number, BACKUP): "", on(number, RESTORE): "last completed transaction was at",
             on(number, PATRONICTL): "Success"})
     monkeypatch.setattr(backup, "_now", lambda lab: NOON)
-    monkeypatch.setattr(backup, "_flush", lambda lab, say: say("flushed"))
+    monkeypatch.setattr(backup, "flush", lambda lab, say: say("flushed"))
     monkeypatch.setattr(members, "members", lambda lab: MEMBERS)
     return paper
 
@@ -182,10 +182,10 @@ def test_going_on_without_anything_to_go_on_with_says_how_to_begin(lab):
 
 def test_patroni_that_is_paused_already_is_no_mistake(lab, pis):
     pis[0].answers[on(1, PATRONICTL)] = Result((), 1, "", "Error: Cluster is already paused")
-    backup._patronictl(lab, "pause", "--wait")
+    members.patronictl(lab, "pause", "--wait")
     assert not [pi for pi, c in pis.sent("docker", "exec") if pi == "pi2"]
     pis[0].answers[on(1, PATRONICTL)] = Result((), 1, "", "Can not find suitable configuration")
-    backup._patronictl(lab, "pause", "--wait")  # the next member is asked
+    members.patronictl(lab, "pause", "--wait")  # the next member is asked
     assert [pi for pi, c in pis.sent("docker", "exec") if "patronictl" in c][-1] == "pi2"
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gislab import backup, cluster, nodes, postgis
+from gislab import backup, cluster, members, nodes, postgis
 from gislab.wait import NotYet, until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600, func_only=True)]
@@ -20,23 +20,10 @@ def rows(first: int, last: int) -> str:
     return f"select id, ST_MakePoint(id, id) as geom from generate_series({first}, {last}) as id"
 
 
-def archived(lab) -> str:
-    """Have what was written until now archived; return the last segment's name."""
-    name = execute(lab, "select pg_walfile_name(pg_switch_wal())", "postgres")[0][0]
-
-    def ask() -> None:
-        found = execute(lab, "select name from pg_ls_archive_statusdir() "
-                             f"where name = '{name}.ready'", "postgres")
-        if found:
-            raise NotYet("not archived")
-    until(ask, what=f"{name} to be archived", timeout=90)
-    return name
-
-
 def repositories(lab, name: str) -> set[str]:
     """Return the Pis whose repository holds a segment."""
     look = f"compgen -G '/var/lib/pgbackrest/archive/gis/17-*/{name[:16]}/{name}-*'"
-    return {node.name for node, container in backup._containers(lab).values()
+    return {node.name for node, container in members.containers(lab).values()
             if node.run(["docker", "exec", container, "bash", "-c", look], check=False).code == 0}
 
 
@@ -60,7 +47,7 @@ def test_a_backup_is_on_every_pi_and_a_second_one_stores_only_what_changed(whole
 
 
 def test_wal_reaches_the_repository_of_every_pi(whole):
-    assert repositories(whole, archived(whole)) == {"pi1", "pi2", "pi3"}
+    assert repositories(whole, backup.flush(whole)) == {"pi1", "pi2", "pi3"}
 
 
 def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, table):
@@ -80,8 +67,8 @@ def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, t
     assert postgis.content_hash(whole, table) == hashes
     assert execute(whole, "select to_regclass('lab.later')") == [(None,)]
     assert backup.unfinished(whole) is None
-    members = postgis.members(whole)
-    assert members["timeline"].nunique() == 1 and (members["state"] == "streaming").sum() == 2
+    now = postgis.members(whole)
+    assert now["timeline"].nunique() == 1 and (now["state"] == "streaming").sum() == 2
     execute(whole, f"insert into {table} {rows(4, 4)}")
     found = postgis.verify(whole, table)
     assert found["equal"].all() and set(found["rows"]) == {4}
@@ -120,7 +107,7 @@ def test_a_lost_repository_does_not_stop_writes_and_is_used_again(whole, table):
         for number in range(10, 15):
             execute(whole, f"insert into {table} {rows(number, number)}")
         assert time.monotonic() - start < 20
-        there = repositories(whole, archived(whole))
+        there = repositories(whole, backup.flush(whole))
         assert len(there) == 2 and lost not in there
         assert set(backup.take(whole)["node"]) == there
     finally:
@@ -132,29 +119,31 @@ def test_a_lost_repository_does_not_stop_writes_and_is_used_again(whole, table):
 
 
 def _reached(lab, pi: str) -> None:
-    if pi not in repositories(lab, archived(lab)):
+    if pi not in repositories(lab, backup.flush(lab)):
         raise NotYet("left out")
 
 
-def test_the_archive_has_no_gap_after_the_primarys_container_was_killed(whole, table):
+def test_the_archive_has_no_gap_after_the_primarys_pi_lost_its_power(whole, table):
     """Its last finished segment was not archived; the next primary has it, and archives it."""
     backup.take(whole)
     former = postgis.primary(whole)
-    node, container = backup._containers(whole)[former]
+    node, container = members.containers(whole)[former]
     execute(whole, "alter system set archive_command = 'false'", "postgres")
     execute(whole, "select pg_reload_conf()", "postgres")
     execute(whole, f"insert into {table} {rows(4, 4)}")
     name = execute(whole, "select pg_walfile_name(pg_switch_wal())", "postgres")[0][0]
     execute(whole, f"insert into {table} {rows(5, 5)}")
     node.docker("exec", container, "rm", "-f", "/var/lib/postgresql/17/postgresql.auto.conf")
-    node.docker("kill", "--signal", "KILL", container)
-
-    def moved() -> None:
-        if postgis.primary(whole) == former:
-            raise NotYet(f"{former} still leads")
-    until(moved, what="another primary", timeout=60)
-    until(lambda: _somewhere(whole, name), what=f"{name} in the archive", timeout=60, every=2)
-    cluster.ready(whole)
+    nodes.power_cut(whole, node.name)
+    try:
+        def moved() -> None:
+            if postgis.primary(whole) == former:
+                raise NotYet(f"{former} still leads")
+        until(moved, what="another primary", timeout=60)
+        until(lambda: _somewhere(whole, name), what=f"{name} in the archive", timeout=60, every=2)
+    finally:
+        nodes.power_on(whole, node.name)
+        cluster.ready(whole)
     _, noted = backup.window(whole)
     execute(whole, f"drop table {table}")
     backup.restore(whole, noted, confirm=True)
@@ -179,7 +168,7 @@ def test_a_moment_that_cannot_be_had_is_refused_with_those_that_can(whole):
 
 def test_nobody_without_the_labs_certificate_is_served(whole):
     """A stranger in the same network, with a certificate of his own, reads no repository."""
-    (node, container) = backup._containers(whole)["postgis1"]
+    (node, container) = members.containers(whole)["postgis1"]
     ask = ("cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
            "-days 1 -subj /CN=gislab -keyout s.key -out s.crt 2>/dev/null; chmod 600 s.key; "
            "pgbackrest --stanza=gis --repo2-host=postgis2 --repo2-host-type=tls "

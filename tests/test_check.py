@@ -67,8 +67,8 @@ def test_an_unanswered_write_that_happened_is_told_and_right(capsys):
 
 @pytest.mark.parametrize("broken, said", [
     (written(rows=()), "1 acknowledged writes are lost"),
-    (written(rows=[(1, 2)]), "1 rows are there twice"),
-    (written("failed"), "1 rows that were refused")])
+    (written(rows=[(1, 2)]), "1 rows are there more than once"),
+    (written("failed"), "1 rows are there that were refused")])
 def test_a_broken_promise_fails(broken, said):
     with pytest.raises(check.CheckFailed, match=said):
         check.no_lost_writes(broken)

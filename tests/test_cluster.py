@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from gislab import cluster, nodes, stack, vip, wait
+from gislab import backup, cluster, nodes, stack, vip, wait
 from gislab.wait import NotYet
 
 
@@ -43,6 +43,22 @@ def test_a_swarm_that_is_not_whole_yet_is_asked_again(paper, pis, monkeypatch):
                                            '"ManagerStatus":"Leader"}')
     with pytest.raises(NotYet, match="only 1 of 3 managers Ready"):
         cluster._swarm_whole(paper)
+
+
+def test_down_forgets_how_the_lab_stood_and_keeps_its_keys(paper, monkeypatch):
+    """A restore that was left behind must not go on in the database of the next `up`."""
+    monkeypatch.setattr(cluster.images.engine, "ensure", lambda say: None)
+    monkeypatch.setattr(cluster.virtual, "down", lambda lab, say: None)
+    keys = {"id_ed25519", "id_ed25519.pub", "id_backup", "registry-172.30.16.5.key"}
+    notes = {"known_hosts", "map_server", "fault.json", "catalog-mapserver.tar"}
+    for name in keys | notes:
+        (paper.home / name).write_text("x")
+    backup._journal(paper).write_text('{"to": "latest", "member": "postgis2", "restored": true}')
+    paper.secret("gis_password")
+    assert backup.unfinished(paper)
+    cluster.down(paper, say=lambda text: None)
+    assert {path.name for path in paper.home.iterdir()} == keys | {"secrets"}
+    assert backup.unfinished(paper) is None
 
 
 @pytest.fixture(scope="module")

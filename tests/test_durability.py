@@ -20,15 +20,21 @@ def config(strict):
     return "HTTP/1.0 200 OK\n\n" + json.dumps({"ttl": 20, "synchronous_mode_strict": strict})
 
 
-def test_a_standing_database_is_changed_only_where_it_differs(three, paper):
-    lines = []
+def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monkeypatch):
+    """And is done when a member says so, not before: the second call must find it."""
+    lines, orders = [], []
+
+    def obey(lab, *words):
+        orders.append(words)
+        three[0].answers["docker", "exec", "c1", "bash"] = config(False)
+    monkeypatch.setattr(durability, "patronictl", obey)
     three[0].answers["docker", "exec", "c1", "bash"] = config(True)
     assert not durability.apply(paper, say=lines.append) and lines == []
-    three[0].answers["docker", "exec", "c1", "entrypoint.sh", "patronictl"] = ""
     other = dataclasses.replace(paper, durability="available")
     assert durability.apply(other, say=lines.append)
-    (_, command), = three.sent("docker", "exec", "c1", "entrypoint.sh")
-    assert command.endswith("synchronous_mode_strict=false")
+    (words,) = orders
+    assert words[0] == "edit-config" and words[-1] == "synchronous_mode_strict=false"
+    assert not durability.apply(other, say=lines.append)
     assert lines == ["database: durability is available now"]
 
 

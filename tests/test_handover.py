@@ -78,7 +78,7 @@ def test_the_replicas_are_restarted_first_and_the_primary_only_after_it_handed_o
     monkeypatch.setattr(handover, "switchover", lambda lab, say: done.append("switchover"))
     monkeypatch.setattr(handover, "_restart", lambda lab, member, image: done.append(
         (member, image)))
-    monkeypatch.setattr(handover, "_streaming", lambda lab, wanted: None)
+    monkeypatch.setattr(handover, "replicating", lambda table, replicas: None)
     table = postgis.rolling_restart(paper, image="postgis:2", say=lines.append)
     assert done == [("postgis1", "postgis:2"), ("postgis3", "postgis:2"), "switchover",
                     ("postgis2", "postgis:2")]

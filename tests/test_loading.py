@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 
 from gislab import database, datasets, loading, postgis
-from gislab.loading import copying, shapes
+from gislab.loading import copying, files, shapes
 from gislab.loading.shapes import LoadError
 
 HERE = [Point(1, 2), Point(3, 4)]
@@ -179,6 +179,16 @@ def test_the_frame_itself_is_left_alone():
     before = gdf.copy(deep=True)
     sent(gdf)
     assert gdf.equals(before) and shapely.get_srid(gdf.geometry.array).tolist() == [0, 0]
+
+
+def test_a_file_is_asked_once_for_its_rows_however_often_it_is_read(monkeypatch):
+    asked, ask = [], files.pyogrio.read_info
+    monkeypatch.setattr(files.pyogrio, "read_info", lambda path, **how: asked.append(path)
+                        or ask(path, **how))
+    file = files.source(datasets.COUNTRIES, "countries_110m")
+    _, rows = files.survey(file, lambda *far: None)
+    assert rows == file.rows == sum(map(len, file.frames())) == 177
+    assert asked == [str(datasets.COUNTRIES)]
 
 
 # --- live: through the VIP and back ------------------------------------------------------------

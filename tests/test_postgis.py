@@ -5,7 +5,7 @@ import pandas
 import pytest
 from recorded import CLUSTER, said
 
-from gislab import database, nodes, postgis
+from gislab import database, members, nodes, postgis
 from gislab.shell import Result
 from gislab.wait import NotYet
 
@@ -56,6 +56,19 @@ def test_nobody_answers_and_nobody_is_primary_both_mean_not_yet(three, paper):
                              ("docker", "exec", "c3", "bash"): said(leaderless)})
     with pytest.raises(NotYet, match="primary"):
         postgis.primary(paper)
+
+
+def test_the_database_is_whole_with_one_primary_two_that_stream_and_one_that_may_take_over():
+    table = pandas.DataFrame({"role": ["leader", "quorum_standby", "replica"],
+                              "state": ["running", "streaming", "streaming"]})
+    members.replicating(table)
+    for role, state, told in (
+            ("replica", "streaming", "no replica is synchronous"),
+            ("quorum_standby", "starting", "1 primary, 1 of 2 replicas streaming"),
+            ("leader", "running", "2 primary, 1 of 2")):
+        with pytest.raises(NotYet, match=told):
+            members.replicating(table.assign(role=["leader", role, "replica"],
+                                             state=["running", state, "streaming"]))
 
 
 def test_each_member_is_asked_on_itself(three, paper):

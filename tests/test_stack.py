@@ -51,6 +51,12 @@ def replicas(**services: str) -> str:
                      for name, count in services.items())
 
 
+def test_the_members_are_those_of_the_stack_file():
+    text = (stack.FOLDER / stack.FILE).read_text()
+    assert tuple(re.findall(r"^  (postgis\d+):$", text, re.MULTILINE)) == settings.MEMBERS
+    assert f"REPOSITORIES: {' '.join(settings.MEMBERS)}\n" in text
+
+
 def test_a_new_swarm_gets_every_secret_by_its_input_and_never_by_its_words(paper, swarm):
     assert deploy(paper) is True
     boss = swarm[0]

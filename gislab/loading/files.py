@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import geopandas
@@ -37,12 +38,17 @@ class Source:
     options: dict = field(default_factory=dict)  # of the driver, as GDAL's `-oo`
     batch: int | None = None
 
+    @cached_property
+    def rows(self) -> int:
+        """How many rows the file says it has, asked once; 0 where it does not say."""
+        return max(pyogrio.read_info(self.path, layer=self.layer)["features"], 0)
+
     def frames(self, **what) -> Iterator[geopandas.GeoDataFrame]:
         """Yield frames, each with the same Arrow-backed dtypes; the first has no rows at all."""
         done = 0
         try:
             with pyogrio.open_arrow(self.path, layer=self.layer, use_pyarrow=True,
-                                    batch_size=self.batch or _batch(self.path, self.layer),
+                                    batch_size=self.batch or self._batch(),
                                     **{"columns": self.columns, **self.options, **what}
                                     ) as (facts, reader):
                 crs = facts["crs"] if self.crs is None else self.crs
@@ -56,6 +62,13 @@ class Source:
                 pyogrio.errors.FeatureError, pyogrio.errors.FieldError, pyarrow.ArrowException,
                 shapely.errors.ShapelyError, OSError) as error:
             raise Unreadable(f"{self.path}: {error}") from None
+
+    def _batch(self) -> int:
+        """Return how many rows make a batch, so that it holds some megabytes, not some rows."""
+        size = Path(self.path).stat().st_size if Path(self.path).is_file() else 0
+        if not self.rows or not size:
+            return 2_000
+        return int(min(max(BATCH * self.rows / size, _FEWEST), _MOST))
 
     def _frame(self, table: pyarrow.Table, crs, first: int) -> geopandas.GeoDataFrame:
         at = [i for i, one in enumerate(table.schema) if b"wkb" in (one.metadata or {}).get(
@@ -99,23 +112,10 @@ def survey(file: Source, progress) -> tuple[Layout, int]:
 
     What a file says of itself is not enough: a Shapefile calls its multipolygons polygons.
     """
-    layout, rows, total = None, 0, max(_facts(file.path, file.layer)["features"], 0)
+    layout, rows, total = None, 0, file.rows
     for frame in file.frames(columns=[]):
         found = shapes.look(GEOMETRY, frame.geometry)
         layout = found if layout is None else layout | found
         rows += len(frame)
         progress(rows, max(total, rows))
     return shapes.alike(GEOMETRY, layout), rows
-
-
-def _facts(path: str, layer: str | int | None) -> dict:
-    return pyogrio.read_info(path, layer=layer)
-
-
-def _batch(path: str, layer: str | int | None) -> int:
-    """Return how many rows make a batch, so that it holds some megabytes, not some rows."""
-    rows = _facts(path, layer)["features"]
-    size = Path(path).stat().st_size if Path(path).is_file() else 0
-    if rows <= 0 or not size:
-        return 2_000
-    return int(min(max(BATCH * rows / size, _FEWEST), _MOST))

@@ -9,6 +9,12 @@ set -uo pipefail
 [[ "${2:-}" == primary && -n "${REPOSITORIES:-}" ]] || exit 0
 cd /var/lib/postgresql/17 || exit 1
 export PGBACKREST_ARCHIVE_ASYNC=n      # this one segment; else what PostgreSQL has marked
+# Patroni calls while the promotion is under way; the new timeline's history is the end of it
+for _ in {1..300}; do
+    [[ "$(psql --no-psqlrc -qtA -d postgres -c 'SELECT pg_is_in_recovery()' 2>/dev/null)" != f ]] \
+        || break
+    sleep 0.2
+done
 newest=$(cd pg_wal && printf '%s\n' *.history | sort | tail -n 1)
 for segment in pg_wal/[0-9A-F]???????????????????????; do
     name=${segment#pg_wal/}

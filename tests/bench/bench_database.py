@@ -62,7 +62,7 @@ def set_up(lab: settings.Lab, name: str) -> None:
     without, config = SETUPS[name]
     manager = nodes.manager(lab)
     changed = False
-    for member in sorted(members.containers(lab)):
+    for member in members.containers(lab):
         now = json.loads(manager.docker("service", "inspect", f"{stack.NAME}_{member}", "--format",
                                         "{{json .Spec.TaskTemplate.ContainerSpec.Env}}"))
         if f"WITHOUT={without}" not in now:
@@ -72,10 +72,9 @@ def set_up(lab: settings.Lab, name: str) -> None:
     if changed:
         until(lambda: stack.settled(lab), what="the setup", timeout=180, every=1)
     cluster.ready(lab, say=None)
-    node, container = members.containers(lab)[postgis.primary(lab)]
     words = [word for key, value in config.items() for word in ("-s", f"{key}={value}")]
-    node.docker("exec", container, "entrypoint.sh", "patronictl", "edit-config", lab.name,
-                "--force", "--quiet", *words)
+    members.patronictl(lab, "edit-config", "--force", "--quiet", *words,
+                       through=postgis.primary(lab))
     until(lambda: _follows(lab, config["loop_wait"]), what="the configuration", timeout=60)
 
 
@@ -137,7 +136,7 @@ def clients(lab: settings.Lab, seconds: int = 10) -> None:
     path = FOLDER / "clients.json"
     if path.exists():
         return
-    replica = next(m for m in sorted(members.containers(lab)) if m != postgis.primary(lab))
+    replica = next(m for m in members.containers(lab) if m != postgis.primary(lab))
     node, container = members.containers(lab)[replica]
     rows = []
     scripts = {"read": "select id, geom from lab.alive;",

@@ -10,7 +10,10 @@ import httpx
 import psycopg
 import pytest
 
+from gislab.settings import MEMBERS
 from gislab.wait import NotYet, until
+
+from .serving import Serving
 
 NAMES = ("postgres_password", "replication_password", "gis_password", "reader_password",
          "patroni_password")
@@ -76,20 +79,19 @@ class Bench:
 
         tmpfs : more of them than /run/postgresql and /tmp, e.g. a small disk for the data.
         """
-        members = ["postgis1", "postgis2", "postgis3"]
         self.consul()
-        for member in members:
+        for member in MEMBERS:
             if member not in self.containers:
                 self.start("postgis", member, {
                     "MEMBER": member, "SCOPE": "bench", "NODE_NAME": "pi1",
                     "NODES": f"pi1={self.address('consul')}"},
                     ["/run/postgresql", "/tmp", *tmpfs])
-        self.streaming(2)
-        return members
+        self.streaming(len(MEMBERS) - 1)
+        return list(MEMBERS)
 
     def cluster(self) -> list[dict]:
         """Return what Patroni says of the members, asked of any that answers."""
-        for name in ("postgis1", "postgis2", "postgis3"):
+        for name in MEMBERS:
             try:
                 return httpx.get(f"http://{self.address(name)}:8008/cluster",
                                  timeout=2).raise_for_status().json()["members"]
@@ -137,6 +139,14 @@ def bench(the_engine, image, tmp_path_factory):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def serving(the_engine, image, tmp_path_factory):
+    """A small database and what serves it."""
+    made = Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def run(the_engine, image):
     """Run a command in a fresh container of an image; return (exit code, what it said)."""
@@ -148,6 +158,18 @@ def run(the_engine, image):
         finally:
             made.remove(force=True, v=True)  # v: an image's VOLUME would stay behind
     return go
+
+
+@pytest.fixture
+def names_what_is_missing(run):
+    """Assert that an image does not start without a variable, and names it with an example."""
+    def look(name: str, *command: str, missing: str, of: dict | None = None) -> None:
+        rest = {variable: value for variable, value in (of or {}).items() if variable != missing}
+        code, said = run(name, *command, environment=rest)
+        assert code != 0
+        assert missing in said
+        assert "e.g." in said
+    return look
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import time
 import uuid
 
@@ -11,6 +9,7 @@ import httpx
 import psycopg
 
 from gislab import catalog, settings
+from gislab.shell import archive
 from gislab.wait import NotYet, until
 
 POSTGRES = """set -e; initdb -D /tmp/pg -A scram-sha-256 --pwfile=/run/secrets/postgres_password \
@@ -54,7 +53,7 @@ class Serving:
         self.containers.append(container)
         for path, data in (files or {}).items():
             folder, _, name = path.rpartition("/")
-            container.put_archive(folder, tar({name: data}))
+            container.put_archive(folder, archive({name: data}))
         container.start()
         return container
 
@@ -148,13 +147,3 @@ def drains(serving: Serving, container) -> None:
 def _says_no(url: str) -> None:
     if health(url) == 200:
         raise NotYet("still 200")
-
-
-def tar(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as out:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            out.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()

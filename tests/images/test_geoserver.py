@@ -26,10 +26,9 @@ def war(request):
 
 
 @pytest.fixture(scope="module")
-def serving(war, the_engine, image, tmp_path_factory):
-    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
-    yield made
-    made.close()
+def serving(war, serving):
+    """The same as for the other images, where there is a WAR."""
+    return serving
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +46,9 @@ def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
     assert "set GISLAB_GEOSERVER_WAR" in said
 
 
-def test_names_the_variable_that_is_missing(war, run):
+def test_names_the_variable_that_is_missing(war, names_what_is_missing):
     """A forgotten variable is named, with an example."""
-    code, said = run("geoserver")
-    assert code != 0
-    assert "VIP" in said and "e.g." in said
+    names_what_is_missing("geoserver", missing="VIP")
 
 
 def test_is_not_root(war, run):

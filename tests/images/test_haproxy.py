@@ -17,13 +17,6 @@ CONFIG = (settings.PROJECT / "stack" / "haproxy.cfg").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def serving(the_engine, image, tmp_path_factory):
-    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def servers(serving):
     """Three map servers under the name that Swarm would give them."""
     return [serving.map_server("mapserver", "tasks.mapserver") for _ in range(3)]

@@ -14,13 +14,6 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
-def serving(the_engine, image, tmp_path_factory):
-    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def server(serving):
     return serving.map_server("mapserver")
 
@@ -40,11 +33,9 @@ def test_another_command_runs(run):
     assert run("mapserver", "bash", "-c", "id -un") == (0, "www-data\n")
 
 
-def test_names_the_variable_that_is_missing(run):
+def test_names_the_variable_that_is_missing(names_what_is_missing):
     """A forgotten variable is named, with an example."""
-    code, said = run("mapserver")
-    assert code != 0
-    assert "VIP" in said and "e.g." in said
+    names_what_is_missing("mapserver", missing="VIP")
 
 
 def test_names_the_catalog_that_is_missing(run):

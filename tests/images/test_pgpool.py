@@ -42,13 +42,9 @@ def test_another_command_runs(run):
 
 
 @pytest.mark.parametrize("missing", COMPLETE)
-def test_names_the_variable_that_is_missing(run, missing):
+def test_names_the_variable_that_is_missing(names_what_is_missing, missing):
     """A forgotten variable is named, with an example."""
-    rest = {k: v for k, v in COMPLETE.items() if k != missing}
-    code, said = run("pgpool", environment=rest)
-    assert code != 0
-    assert missing in said
-    assert "e.g." in said
+    names_what_is_missing("pgpool", missing=missing, of=COMPLETE)
 
 
 def test_holds_no_secret(holds_no_secret):

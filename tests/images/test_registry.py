@@ -6,10 +6,8 @@ import bcrypt
 import httpx
 import pytest
 
-from gislab.shell import Local
+from gislab.shell import Local, archive
 from gislab.wait import NotYet, until
-
-from .serving import tar
 
 pytestmark = pytest.mark.live
 FILES = {"REGISTRY_HTTP_TLS_CERTIFICATE": "/etc/registry/registry.crt",
@@ -25,7 +23,7 @@ def url(the_engine, image, tmp_path_factory):
                  "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=test",
                  "-keyout", str(folder / "key"), "-out", str(folder / "crt")])
     made = the_engine.containers.create(image("registry"), environment=FILES)
-    made.put_archive("/etc", tar({
+    made.put_archive("/etc", archive({
         "registry/registry.crt": (folder / "crt").read_bytes(),
         "registry/registry.key": (folder / "key").read_bytes(),
         "registry/htpasswd": b"lab:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4))}))
