@@ -49,6 +49,7 @@ class Picture(Figure):
 
 
 def predicted(fault: str, probe: str, timing) -> predict.Prediction | None:
+    """Return what theory says, if it names an end that can be drawn."""
     try:
         found = predict.outage(fault, probe, timing)
     except KeyError:
@@ -57,6 +58,7 @@ def predicted(fault: str, probe: str, timing) -> predict.Prediction | None:
 
 
 def said(o: outage.Outage) -> str:
+    """Say what became of a lane."""
     if not o.recovered:
         return "not recovered"
     if math.isclose(o.outage, 0):
@@ -65,10 +67,12 @@ def said(o: outage.Outage) -> str:
 
 
 def title(run: Run) -> str:
+    """Return what a reader calls the fault of a run."""
     return run.settings.get("title") or run.fault.replace("_", " ") or "no fault"
 
 
 def where(run: Run) -> str:
+    """Say where a run was made: on virtual or real Pis, with which map server."""
     names = {"mapserver": "MapServer", "geoserver": "GeoServer"}
     kind = {"virtual": "virtual Pis", "pi": "real Pis"}.get(run.settings.get("kind"), "?")
     server = run.settings.get("map_server", "?")
@@ -81,4 +85,5 @@ def places(runs: Iterable[Run]) -> str:
 
 
 def wrap(text: str, width: int = 24) -> str:
+    """Break a text into lines."""
     return "\n".join(textwrap.wrap(text, width))
