@@ -25,6 +25,8 @@ class ExperimentError(RuntimeError):
 __all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
            "measure", "recovered", "repeat"]
 RUNS = PROJECT / "runs"
+# what the trials of one series have in common
+ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery")
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
@@ -122,6 +124,11 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
             if done[-1].fault != name:
                 raise ExperimentError(f"{kept} is a run of {done[-1].fault}, not of {name}; take "
                                       "another folder")
+            unlike = [key for key in ALIKE
+                      if done[-1].settings.get(key) != done[0].settings.get(key)]
+            if unlike:
+                raise ExperimentError(f"{kept} was not measured as the first trial was: other "
+                                      f"{', '.join(unlike)}; take another folder")
             longest = max((o.outage for o in _outages(done[-1]) if o.recovered), default=0)
             say(f"trial {number} of {n}: {longest:.2f} s on the worst lane")
     finally:

@@ -252,3 +252,11 @@ def test_trials_of_another_fault_are_not_mixed_in(standing, tmp_path):
     run.make([], settings={"fault": "unplugged"}).save(tmp_path / "series" / "001")
     with pytest.raises(experiment.ExperimentError, match="is a run of unplugged"):
         experiment.repeat(lab, "power_cut", 1, folder=tmp_path / "series", say=lambda text: None)
+
+
+def test_trials_that_were_measured_otherwise_are_not_mixed_in(standing, tmp_path):
+    lab, _ = standing
+    how = {**QUICK, "before": 0.1, "settle": 0.1, "folder": tmp_path / "series"}
+    experiment.repeat(lab, "power_cut", 1, **how)
+    with pytest.raises(experiment.ExperimentError, match="002 was not .* other rate; take"):
+        experiment.repeat(lab, "power_cut", 2, **how, rate=20)
