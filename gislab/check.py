@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import backup as _backup  # the checks have the names of what they check
+from . import catalog as _catalog
 from . import cluster, outage, postgis, vip
 from . import stack as _stack
 from . import swarm as _swarm
@@ -130,8 +131,19 @@ def maps(lab: Lab) -> None:
           "answer", "gislab status")
     catalogs = set(table["catalog"])
     _need(len(catalogs) == 1, f"map servers publish different catalogs: {sorted(catalogs)}",
-          "gislab up")
+          "gislab catalog")
     _ok(f"{len(table)} map servers ({lab.serves}) answer, all with catalog {catalogs.pop()}")
+
+
+def catalog(lab: Lab, version: int | None = None) -> None:
+    """Check that every map server holds the current version of the catalog, or this one."""
+    table = _catalog.status(lab)
+    late = table[table["state"] != "current"]
+    _need(len(table) > 0, "no map server reports a version", "gislab catalog")
+    _need(late.empty, "; ".join(late["node"] + " " + late["state"]), "gislab catalog")
+    held = int(table["version"].iloc[0])
+    _need(version in (None, held), f"version {held} is current, not {version}", "gislab catalog")
+    _ok(f"{len(table)} map servers hold version {held} of the catalog, {table['hash'].iloc[0]}")
 
 
 def no_lost_writes(runs: Run | Iterable[Run]) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from . import (
     backup,
+    catalog,
     cluster,
     doctor,
     engine,
@@ -28,6 +29,7 @@ from . import (
     run,
     settings,
     stack,
+    swarm,
     torture,
     trials,
     wars,
@@ -80,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
                        help="emulate every program of an ARM build (slow), to compare")
     build.add_argument("--costs", action="store_true",
                        help="build nothing; say what each image took, natively and for ARM")
+    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file")
+    publish.add_argument("file", type=Path)
+    verb("catalog", _catalog, "say which version each map server holds, and which are kept")
+    back = verb("rollback", _rollback, "have every map server serve an earlier version again")
+    back.add_argument("version", type=int)
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
@@ -96,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
                             ("unplug", nodes.unplug, "pull a Pi's network cable"),
-                            ("plug", nodes.plug, "put a Pi's network cable back")):
+                            ("plug", nodes.plug, "put a Pi's network cable back"),
+                            ("drain", swarm.drain, "move a Pi's services away, for maintenance"),
+                            ("activate", swarm.activate, "let a drained Pi serve again")):
         one = verb(name, _on_pi(do), about)
         one.add_argument("pi")
     hurt = verb("torture", _torture, "break the database at random while writing, and count what "
@@ -171,6 +180,19 @@ def _images(lab, options) -> None:
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
     _show(images.build(lab, names, platform=options.platform, plain=options.plain,
                        say=_say))
+
+
+def _publish(lab, options) -> None:
+    catalog.publish(lab, catalog.read(options.file), say=_say)
+
+
+def _catalog(lab, options) -> None:
+    _show(catalog.status(lab), title="map servers")
+    _show(catalog.versions(lab), title="versions")
+
+
+def _rollback(lab, options) -> None:
+    catalog.rollback(lab, options.version, say=_say)
 
 
 def _scale(lab, options) -> None:

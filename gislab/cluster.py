@@ -12,6 +12,8 @@ import requests
 
 from . import (
     backup,
+    catalog,
+    consul,
     durability,
     images,
     members,
@@ -74,6 +76,7 @@ def up(lab: Lab, say=print) -> None:
     swarm.label(lab, say=say)
     registry.pull(lab, say=say)
     changed = stack.deploy(lab, say=say)
+    catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)
     durability.apply(lab, say=say)
     say(f"lab {lab.name}: everything answers at {lab.vip} "
@@ -90,6 +93,7 @@ def ready(lab: Lab, say=print, timeout: float = 300) -> None:
                       ("the VIP", _vip_held),
                       ("SQL at the VIP", _sql_answers),
                       ("maps at the VIP", _maps_answer),
+                      ("the catalog on every map server", _catalog_held),
                       ("the statistics page", _statistics_answer)):
         until(lambda ask=ask: ask(lab), what=what, timeout=max(5, end - time.monotonic()),
               every=1, progress=say)
@@ -100,8 +104,8 @@ def status(lab: Lab) -> Status:
     table = swarm.status(lab)
     holder = _or(lambda: vip.holder(lab), None)
     table["vip"] = ["holds it" if name == holder else "" for name in table.node]
-    consul = _or(lambda: consul_peers(lab), {})
-    table["consul"] = [consul.get(name, "absent") for name in table.node]
+    peers = _or(lambda: consul_peers(lab), {})
+    table["consul"] = [peers.get(name, "absent") for name in table.node]
     tasks = stack.tasks(lab)
     running = tasks[tasks.state == "Running"]
     table["runs"] = [", ".join(running[running.node == name].service) for name in table.node]
@@ -120,8 +124,7 @@ def down(lab: Lab, say=print) -> None:
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "restore.json",
-                 "catalog-mapserver.tar", "catalog-geoserver.tar"):
+    for name in ("known_hosts", "map_server", "fault.json", "restore.json"):
         (lab.home / name).unlink(missing_ok=True)
 
 
@@ -202,6 +205,16 @@ def _maps_answer(lab: Lab) -> None:
     well = int((table.answers == "yes").sum())
     if well < min(3, len(table)) or well == 0:
         raise NotYet(f"{well} of {max(3, len(table))} map servers healthy")
+
+
+def _catalog_held(lab: Lab) -> None:
+    try:
+        table = catalog.status(lab)
+    except consul.ConsulError as error:
+        raise NotYet(str(error)) from None
+    late = table[table["state"] != "current"]
+    if len(late) or table.empty:
+        raise NotYet(", ".join(late["node"] + " " + late["state"]) or "none reports")
 
 
 def _statistics_answer(lab: Lab) -> None:

@@ -121,6 +121,7 @@ SECRETS = (
     "patroni_password",
     "consul_token",
     "consul_gossip_key",
+    "map_token",
     "haproxy_password",
     "geoserver_password",
 )
@@ -322,7 +323,7 @@ def _known(table: dict, keys: set[str], prefix: str) -> None:
 def _new_secret(name: str) -> str:
     if name == "consul_gossip_key":
         return base64.b64encode(secrets.token_bytes(32)).decode()
-    if name == "consul_token":
+    if name in ("consul_token", "map_token"):
         return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
     return secrets.token_urlsafe(18).replace("-", "x").replace("_", "y")
 

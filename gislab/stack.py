@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import pandas as pd
 
-from . import catalog as catalogs
 from . import certificate, nodes, registry, settings
 from .settings import PROJECT, Lab
 from .shell import CommandFailed, archive
@@ -25,19 +23,11 @@ class StackError(RuntimeError):
     """The stack cannot be as asked; the text says what to do."""
 
 
-def deploy(lab: Lab, catalog: catalogs.Catalog | None = None, *, say=print) -> bool:
-    """Deploy stack/gis.yml; return whether anything changed.
-
-    Parameters
-    ----------
-    catalog : what the map servers publish. By default what they publish now, or the
-        default catalog on a new Swarm.
-    """
+def deploy(lab: Lab, *, say=print) -> bool:
+    """Deploy stack/gis.yml; return whether anything changed."""
     manager = nodes.manager(lab)
     secrets(lab, say=say)
-    bundle = _bundle(lab, manager, catalog)
     files = {p.name: p.read_bytes() for p in sorted(FOLDER.iterdir()) if p.is_file()}
-    files["catalog.tar"] = bundle
     environment = _environment(lab, files)
     fingerprint = _digest(json.dumps(environment, sort_keys=True).encode() + files[FILE])
     if _deployed(manager) == fingerprint:
@@ -176,6 +166,57 @@ def scale(lab: Lab, service: str, count: int, *, say=print, timeout: float = 180
     say(f"{service}: {count} running")
 
 
+def update(lab: Lab, service: str, image: str | None = None, *, say=print,
+           timeout: float = 600) -> None:
+    """Replace the tasks of a service one after another, each when the one before is well.
+
+    Parameters
+    ----------
+    image : a full reference that the Pis can pull; by default the lab's own of this service.
+    timeout : float, seconds for all tasks together.
+
+    Raises
+    ------
+    StackError : there is no such service, or a new task did not run: the rest are the old ones.
+    """
+    manager = nodes.manager(lab)
+    name = f"{NAME}_{service}"
+    image = image or registry.reference(lab, lab.serves if service == "mapserver" else service)
+    try:
+        # --force: also where the image is the same, so that every task is a new one
+        manager.docker("service", "update", "--detach", "--force", "--image", image,
+                       "--with-registry-auth", "--no-resolve-image", name)
+    except CommandFailed as error:
+        raise StackError(f"{service} cannot be updated: {error.result.err.strip()}") from None
+    state = until(lambda: _updated(manager, name), what=f"{service} to be updated",
+                  timeout=timeout, every=1, progress=say)
+    if state != "completed":
+        raise StackError(f"{service}: Swarm {state} the update to {image}, since a new task did "
+                         f"not run; see: docker service ps {name}, then gislab up")
+    wait(lab, say=None, timeout=timeout)
+    say(f"{service}: every task runs {image.rpartition('/')[2]}")
+
+
+def spread(lab: Lab, service: str = "mapserver", *, say=print, timeout: float = 600) -> None:
+    """Place a service's tasks evenly again: Swarm leaves them where a fault has driven them.
+
+    Nothing is done where no Pi has two tasks more than another; else every task is replaced, one
+    after another. `timeout` is in seconds, for all of them; WaitTimeout says what is missing.
+    """
+    counts = [0 for _ in lab.machines]
+    for node, _ in containers(lab, service):
+        counts[[m.name for m in lab.machines].index(node.name)] += 1
+    if max(counts) - min(counts) < 2:
+        say(f"{service}: spread evenly already, {' + '.join(map(str, counts))}")
+        return
+    manager = nodes.manager(lab)
+    manager.docker("service", "update", "--detach", "--force", f"{NAME}_{service}")
+    until(lambda: _updated(manager, f"{NAME}_{service}"), what=f"{service} to be spread",
+          timeout=timeout, every=1)
+    wait(lab, say=None, timeout=timeout)
+    say(f"{service}: spread evenly")
+
+
 def remove(lab: Lab, say=print) -> None:
     """Remove the stack; the volumes, and so the data, stay on the Pis."""
     nodes.manager(lab).docker("stack", "rm", NAME, timeout=120)
@@ -194,13 +235,13 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     images = {f"IMAGE_{name.upper()}": registry.reference(lab, name)
               for name in ("consul", "postgis", "pgpool", "haproxy", "keepalived")}
     hashes = {"HASH_" + name.upper().replace(".", "_").replace("-", "_"): _digest(data)
-              for name, data in files.items() if name not in (FILE, "catalog.tar")}
+              for name, data in files.items() if name != FILE}
     return {
         **images, **hashes,
         "IMAGE_MAPSERVER": registry.reference(lab, lab.serves),
         "MAP_SERVER": lab.serves,
         # how long Swarm leaves a new map server alone before it replaces the next one
-        "MAP_UPDATE_DELAY": "60s" if lab.serves == "geoserver" else "10s",
+        "MAP_UPDATE_DELAY": "20s" if lab.serves == "geoserver" else "5s",
         "LAB": lab.name,
         "DATABASE": DATABASE,
         "VIP": lab.vip,
@@ -211,21 +252,15 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         "PORT_PRIMARY": str(lab.ports.primary),
         "PORT_REPLICAS": str(lab.ports.replicas),
         "PORT_STATS": str(lab.ports.stats),
-        "CATALOG": catalogs.version(files["catalog.tar"]),
-        "CATALOG_FILE": "./catalog.tar",
     }
 
 
-def _bundle(lab: Lab, manager: nodes.Node, catalog: catalogs.Catalog | None) -> bytes:
-    """Return the catalog to deploy: the given one, else the one last given, else the default."""
-    kept: Path = lab.home / f"catalog-{lab.serves}.tar"
-    if catalog is None:
-        if kept.exists() and _deployed(manager):
-            return kept.read_bytes()
-        return catalogs.render(catalogs.default(), lab)
-    bundle = catalogs.render(catalog, lab)
-    kept.write_bytes(bundle)
-    return bundle
+def _updated(manager: nodes.Node, name: str) -> str:
+    state = manager.docker("service", "inspect", name, "--format",
+                           "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
+    if state in ("", "updating"):
+        raise NotYet("Swarm replaces its tasks one by one")
+    return state
 
 
 def _deployed(manager: nodes.Node) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pandas as pd
 
-from . import nodes
+from . import handover, members, nodes
 from .settings import Lab
 from .shell import CommandFailed, Unreachable
-from .wait import NotYet, until
+from .wait import NotYet, WaitTimeout, until
 
 
 class SwarmError(RuntimeError):
@@ -86,10 +87,127 @@ def status(lab: Lab) -> pd.DataFrame:
     } for m in lab.machines])
 
 
+def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
+    """Move all services off a Pi, for maintenance; map servers find room on the others.
+
+    What every Pi runs, and its member of the database, rests until `activate`. If that member
+    is primary, another one becomes it first; readers are let finish what they read.
+
+    Parameters
+    ----------
+    timeout : float, seconds until nothing of the lab runs there any more.
+
+    Raises
+    ------
+    KeyError : there is no such Pi; names those that there are.
+    SwarmError : the Pis that would be left are no majority.
+    WaitTimeout : some tasks still stop; says how many. The Pi stays drained.
+    """
+    _check_majority(lab, name)
+    member = _member(lab, name)
+    _lead_elsewhere(lab, member, say)
+    # PostgreSQL stops at once, and HAProxy sees it half a second later
+    _without_readers(lab, member)
+    _available(lab, name, "drain")
+
+    def empty() -> None:
+        out = nodes.manager(lab).docker("node", "ps", name, "--filter", "desired-state=running",
+                                        "--format", "{{.Name}}")
+        left = nodes.get(lab, name).docker("ps", "--filter", "label=com.docker.swarm.task.id",
+                                           "--format", "{{.Names}}")
+        if out or left:
+            raise NotYet(f"{len((out or left).split())} tasks still stop")
+    try:
+        until(empty, what=f"{name} to be empty", timeout=timeout, every=0.5)
+    finally:
+        _readers(lab, member, "ready")  # its checks keep it out until it is back
+    say(f"{name}: drained, it runs nothing of the lab")
+
+
+def activate(lab: Lab, name: str, say=print) -> None:
+    """Let a drained Pi run services again; see stack.spread for those that do not move back.
+
+    Returns at once; `stack.wait` waits for its tasks. KeyError where there is no such Pi.
+    """
+    _available(lab, name, "active")
+    say(f"{name}: takes services again")
+
+
 def listing(manager: nodes.Node) -> list[dict]:
     """Return `docker node ls` as dictionaries."""
     out = manager.docker("node", "ls", "--format", "{{json .}}", timeout=20)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def _available(lab: Lab, name: str, wanted: str) -> None:
+    lab.machine(name)  # KeyError names those that there are
+    nodes.manager(lab).docker("node", "update", "--availability", wanted, name)
+
+
+def _check_majority(lab: Lab, name: str) -> None:
+    lab.machine(name)
+    idle = [row["Hostname"] for row in listing(nodes.manager(lab)) if row["Hostname"] != name
+            and (row["Availability"] != "Active" or row["Status"] != "Ready")]
+    if len(idle) + 1 > (len(lab.machines) - 1) // 2:
+        raise SwarmError(f"{name} cannot be drained while {', '.join(idle)} does not serve: the "
+                         f"rest would be no majority. Run: gislab activate {idle[0]}")
+
+
+def _lead_elsewhere(lab: Lab, member: str, say) -> None:
+    """If this member is primary, have another one be it, whose readers go to the third before."""
+    try:
+        if members.primary(lab) != member:
+            return
+        table = members.members(lab)
+    except NotYet:  # a database that is down can be drained, too
+        return
+    others = table[members.safe(table) & (table["state"] == "streaming")]["member"]
+    if others.empty:
+        return
+    _without_readers(lab, others.iloc[0])  # a promotion ends their connections
+    try:
+        handover.switchover(lab, others.iloc[0], say=say)
+    finally:
+        _readers(lab, others.iloc[0], "ready")
+
+
+def _without_readers(lab: Lab, member: str) -> None:
+    """Send new readers elsewhere, and let those who read finish; not who only sits there."""
+    _readers(lab, member, "drain")
+    with contextlib.suppress(WaitTimeout):
+        until(lambda: _unread(lab, member), what="readers to finish", timeout=5, every=0.2)
+
+
+def _readers(lab: Lab, member: str, state: str) -> None:
+    """Tell every HAProxy whether new readers may go to a member of the database."""
+    _haproxies(lab, f"set server replicas/{member} state {state}")
+
+
+def _unread(lab: Lab, member: str) -> None:
+    """Raise NotYet while somebody reads from a member through a HAProxy."""
+    mark = f"replicas,{member},"  # then in CSV: qcur, qmax, scur (its manual, 9.1)
+    found = sum(int(line.split(",")[4] or 0) for out in _haproxies(lab, "show stat")
+                for line in out.splitlines() if line.startswith(mark))
+    if found:
+        raise NotYet(f"{found} connections")
+
+
+def _haproxies(lab: Lab, order: str) -> list[str]:
+    """Give an order to the HAProxy of every Pi; return what each said."""
+    script = ('for c in $(docker ps -q --filter name=gis_haproxy); do docker exec "$c" sh -c '
+              f'"echo {order} | socat - /run/haproxy/admin.sock"; done')
+
+    def tell(node: nodes.Node) -> str:
+        try:
+            return node.run(["sh", "-c", script], check=False, timeout=20).out
+        except CommandFailed:  # a dark Pi sends nobody anywhere
+            return ""
+    return nodes.each(lab, tell)
+
+
+def _member(lab: Lab, name: str) -> str:
+    """Return the database's member on a Pi: postgis1 is pinned to the first, see label."""
+    return f"postgis{[m.name for m in lab.machines].index(name) + 1}"
 
 
 def _boss(lab: Lab) -> nodes.Node:

@@ -27,12 +27,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote
 
-from . import nodes, stack
+from . import consul, nodes, stack
 from .settings import PROJECT, Lab
 from .shell import CommandFailed
 
 PROGRAM = PROJECT / "gislab" / "data" / "watch.pl"
-CONSUL = 8500
 AGAIN = 1.0  # seconds until a Pi that is not heard any more is tried again
 MUTE = 5.0  # the same, if it said nothing at all
 
@@ -109,7 +108,7 @@ def facts(lab: Lab, address: str) -> dict[str, object]:
     actions = {"type": ["container"], "event": ["start", "die", "oom", "pause", "unpause"], **own}
     return {
         "vip": lab.vip, "address": address, "stats": lab.ports.stats, "login": login,
-        "consul": CONSUL, "token": lab.secret("consul_token"),
+        "consul": consul.PORT, "token": lab.secret("consul_token"),
         "lock": f"/v1/kv/service/{lab.name}/leader", "docker": "/var/run/docker.sock",
         "nodes": "/nodes?filters=" + _filters({"role": ["manager"]}),
         "running": "/containers/json?filters=" + _filters(own),

@@ -1,50 +1,13 @@
-"""A catalog says what is published, refuses what cannot be, and renders to the same bytes."""
+"""A catalog says what is published, and everything that is wrong with it at once."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from dataclasses import replace
 
 import pytest
 
-from gislab import catalog, settings
+from gislab import catalog
 from gislab.catalog import CatalogError, Layer, Rule, Style
-
-
-def lab(server: str) -> settings.Lab:
-    return settings.make({"map_server": server})
-
-
-def members(bundle: bytes) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(bundle)) as tar:
-        return {m.name: tar.extractfile(m).read() for m in tar}
-
-
-@pytest.mark.parametrize("server", ["mapserver", "geoserver"])
-def test_equal_catalogs_give_equal_bytes(server):
-    """Rendered twice, a catalog has one hash: a second deploy changes nothing."""
-    bundles = {catalog.render(catalog.default(), lab(server)) for _ in range(2)}
-    assert len(bundles) == 1
-    assert len(catalog.version(bundles.pop())) == 12
-
-
-def test_a_changed_catalog_has_another_version():
-    """Whoever publishes a new layer sees another hash at /catalog."""
-    more = catalog.default().with_layer(Layer("wells", "wells", "Wells", "dots"))
-    versions = {catalog.version(catalog.render(c, lab("mapserver")))
-                for c in (catalog.default(), more)}
-    assert len(versions) == 2
-
-
-@pytest.mark.parametrize("server", ["mapserver", "geoserver"])
-def test_no_password_is_in_a_bundle(server, tmp_path, monkeypatch):
-    """A Swarm config can be read by whoever may inspect it: the bundle holds no secret."""
-    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
-    made = lab(server)
-    text = b"".join(members(catalog.render(catalog.default(), made)).values())
-    for name in settings.SECRETS:
-        assert made.secret(name).encode() not in text
 
 
 def test_default_publishes_the_layers_of_the_lab():
@@ -119,10 +82,38 @@ def test_a_catalog_without_alive_is_refused():
         catalog.validate(replace(base, layers=base.layers[1:]))
 
 
-def test_a_catalog_too_large_for_a_swarm_config_is_refused():
-    """Swarm would say so in the middle of a deploy; here it comes first."""
-    many = catalog.default()
-    many = replace(many, layers=many.layers + tuple(
-        Layer(f"layer_{i}", "points", "Points", "dots") for i in range(900)))
-    with pytest.raises(CatalogError, match="publish fewer"):
-        catalog.render(many, lab("mapserver"))
+def test_everything_that_is_wrong_is_told_at_once():
+    """One line for each, so that one correction is enough."""
+    bad = catalog.default().with_layer(Layer("a", "a", "A", "glitter")).with_layer(
+        Layer("b", "b", "B", "dots", srs="WGS84")).with_style(Style("s", "point"))
+    with pytest.raises(CatalogError) as caught:
+        catalog.validate(bad)
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["style s", "layer a", "layer b"]
+
+
+@pytest.mark.parametrize("server, words", [
+    ("mapserver", "which MapServer does not have; leave it out"),
+    ("geoserver", "which gislab does not set up in GeoServer yet; leave it out")])
+@pytest.mark.parametrize("key, what", [("writable", "WFS-T"), ("tiled", "WMTS")])
+def test_what_the_lab_cannot_do_is_said_before_publishing(key, what, server, words, paper,
+                                                          monkeypatch):
+    """Not found out later, by a client; neither the database nor Consul is asked before."""
+    lab = replace(paper, map_server=server)
+    monkeypatch.setattr(catalog.tables.database, "connect", pytest.fail)
+    monkeypatch.setattr(catalog.consul, "of", pytest.fail)
+    asked = catalog.default().with_layer(Layer(**LAYER | {key: True}))
+    for verb in (lambda: catalog.publish(lab, asked), lambda: catalog.put(lab, asked),
+                 lambda: catalog.validate(asked, lab)):
+        with pytest.raises(CatalogError) as caught:
+            verb()
+        assert str(caught.value) == f"layer new: {key}=True asks for {what}, {words}"
+    catalog.validate(asked)  # by itself, whoever is to serve it
+
+
+def test_a_style_needs_rules_or_an_sld_and_not_both():
+    for style, words in ((Style("s", "point"), "nothing would be drawn"),
+                         (Style("s", "point", (Rule("x"),), sld="<a/>"), "say one of them"),
+                         (Style("s", "point", sld="<a/>"), "style s: the SLD begins with <a>")):
+        with pytest.raises(CatalogError, match=words):
+            catalog.validate(catalog.default().with_style(style))

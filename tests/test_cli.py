@@ -10,7 +10,8 @@ import pytest
 from gislab import cli, doctor, settings
 from gislab.wait import WaitTimeout
 
-VERBS = ("doctor", "up", "status", "down", "images", "scale", "heal", "power-cut", "power-on",
+VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
+         "scale", "drain", "activate", "heal", "power-cut", "power-on",
          "unplug", "plug", "notebooks", "experiment", "show")
 REAL = """
 kind = "pi"
@@ -84,6 +85,20 @@ def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):
 def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys):
     assert cli.main([*real, "power-cut", "pi1"]) == 1
     assert "pi1 is a real Pi: pull the power plug of pi1 by hand" in one_line(capsys)
+
+
+def test_a_catalog_that_cannot_be_read_is_one_line(tmp_path, capsys):
+    """Before anything is asked or touched."""
+    assert cli.main(["publish", "gone.yml"]) == 1
+    assert one_line(capsys) == "gislab: gone.yml: cannot be read (No such file or directory)"
+    (tmp_path / "bad.yml").write_text("layers: {x: {table: x}}\n")
+    assert cli.main(["publish", "bad.yml"]) == 1
+    assert one_line(capsys) == "gislab: bad.yml: layers.x has no title"
+
+
+def test_a_pi_that_is_not_there_is_not_drained(capsys):
+    assert cli.main(["drain", "pi9"]) == 1
+    assert one_line(capsys) == "gislab: no machine 'pi9' in this lab; there are pi1, pi2, pi3"
 
 
 @pytest.mark.parametrize("error", [WaitTimeout("the database: not there after 300 s (x)"),

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gislab import catalog, geoserver, settings
-from gislab.catalog import Layer, Rule, Style
+from gislab import catalog, settings
+from gislab.catalog import Layer, Rule, Style, geoserver, layers
 
 LAB = settings.make({"map_server": "geoserver"})
 SLD = {"s": "http://www.opengis.net/sld", "o": "http://www.opengis.net/ogc"}
@@ -86,7 +86,7 @@ def test_a_rule_becomes_an_sld_rule():
     assert made.find(".//s:TextSymbolizer", SLD) is not None
 
 
-@pytest.mark.parametrize("kind", catalog.KINDS)
+@pytest.mark.parametrize("kind", layers.KINDS)
 def test_each_kind_has_its_symbolizer(kind):
     """Points, lines and areas are drawn as such."""
     made = ElementTree.fromstring(geoserver.sld(Style("new", kind, (Rule("all"),))).encode())
@@ -103,7 +103,7 @@ def test_a_hostile_title_stays_a_title():
 
 def test_both_servers_know_the_same_layers():
     """A notebook runs unchanged on either map server."""
-    from gislab import mapserver
+    from gislab.catalog import mapserver
     cat = replace(catalog.default(), title="x")
     mapfile = mapserver.files(cat, LAB)["gis.map"]
     for layer in cat.layers:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gislab import catalog, mapserver, settings
-from gislab.catalog import Layer, Rule, Style
+from gislab import catalog, settings
+from gislab.catalog import Layer, Rule, Style, mapserver
 
 LAB = settings.make({"map_server": "mapserver", "ports": {"maps": 8088}})
 

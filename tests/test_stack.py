@@ -183,6 +183,36 @@ def test_a_service_that_cannot_be_scaled_is_told_with_those_that_there_are(paper
         stack.scale(paper, "tomcat", 2)
 
 
+def test_an_update_that_swarm_stops_is_told_with_the_remedy(paper, swarm):
+    """A new task did not run; the others still do."""
+    swarm.answer("docker", "service", "update")
+    swarm.answer("docker", "service", "inspect", "gis_mapserver", out="paused")
+    with pytest.raises(stack.StackError, match="mapserver: Swarm paused the update to "
+                       "here/new:1, since a new task did not run; .*gislab up"):
+        stack.update(paper, "mapserver", "here/new:1")
+    (_, command), = swarm.sent("docker", "service", "update")
+    assert "--force --image here/new:1" in command and command.endswith("gis_mapserver")
+
+
+def test_map_servers_that_are_spread_evenly_are_left_alone(paper, swarm):
+    swarm.answer("docker", "ps", out="a1\n")
+    told = []
+    stack.spread(paper, say=told.append)
+    assert told == ["mapserver: spread evenly already, 1 + 1 + 1"]
+    assert swarm.sent("docker", "service", "update") == []
+
+
+def test_map_servers_on_too_few_pis_are_placed_anew(paper, swarm):
+    for pi, out in zip(swarm, ("a1\nb2\n", "", "c3\n"), strict=True):
+        pi.answers["docker", "ps"] = out
+    swarm.answer("docker", "service", "update")
+    swarm.answer("docker", "service", "inspect", out="completed")
+    swarm.answer(*SERVICES, out=replicas(mapserver="3/3"))
+    swarm.answer("docker", "service", "inspect", "gis_mapserver", out="completed")
+    stack.spread(paper, say=lambda text: None)
+    assert swarm.sent("docker", "service", "update")[0][1].endswith("--force gis_mapserver")
+
+
 def test_the_manager_is_the_first_pi_that_answers_as_one(paper, swarm):
     swarm[0].answers["docker", "node", "ls"] = Result((), 255, "", "No route to host")
     assert nodes.manager(paper).name == "pi2"

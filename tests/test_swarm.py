@@ -1,5 +1,6 @@
 """The Swarm: one leads, the others join, and what is done already is not done again."""
 
+import pandas
 import pytest
 from recorded import node_ls
 
@@ -10,6 +11,12 @@ INFO = ("docker", "info", "--format", "{{.Swarm.LocalNodeState}}")
 LS = ("docker", "node", "ls")
 LABEL = ("docker", "node", "inspect")
 NO_MANAGER = Result((), 1, "", "Error response from daemon: This node is not a swarm manager.")
+
+
+WHOLE = pandas.DataFrame([("postgis1", "leader", "running"),
+                          ("postgis2", "replica", "starting"),
+                          ("postgis3", "quorum_standby", "streaming")],
+                         columns=["member", "role", "state"])
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +139,66 @@ def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
     standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", down=["pi3"]))
     with pytest.raises(TimeoutError, match=r"swarm ready: .*only 2 of 3 managers Ready"):
         swarm.ready(paper, timeout=0)
+
+
+def test_a_pi_is_drained_and_waited_for(paper, standing, monkeypatch):
+    """Both Swarm and the Pi itself say that nothing runs there any more."""
+    monkeypatch.setattr(swarm.members, "members", lambda lab: WHOLE)
+    monkeypatch.setattr(swarm.handover, "switchover", lambda *_, **__: pytest.fail("no need"))
+    standing.answer("docker", "node", "ps", out="")
+    standing.answer("docker", "ps", out="")
+    standing.answer("sh", "-c")
+    told = []
+    swarm.drain(paper, "pi2", say=told.append)
+    assert [c for _, c in standing.sent("docker", "node", "update")] == [
+        "docker node update --availability drain pi2"]
+    assert told == ["pi2: drained, it runs nothing of the lab"]
+    states = [c.split("replicas/postgis2 state ")[1].split()[0]
+              for _, c in standing.sent("sh", "-c") if "set server" in c]
+    assert sorted(states) == ["drain"] * 3 + ["ready"] * 3
+    standing.answer("docker", "ps", out="gis_mapserver.1.x")
+    with pytest.raises(TimeoutError, match=r"pi2 to be empty: .*\(1 tasks still stop\)"):
+        swarm.drain(paper, "pi2", say=told.append, timeout=0)
+
+
+def test_the_primarys_pi_is_drained_when_another_one_leads(paper, standing, monkeypatch):
+    """And readers leave the one that is to lead before its promotion would cut them off."""
+    done = []
+    monkeypatch.setattr(swarm.members, "members", lambda lab: WHOLE)
+    monkeypatch.setattr(swarm, "_haproxies", lambda lab, order: done.append(order) or [])
+    monkeypatch.setattr(swarm.handover, "switchover", lambda lab, to, say: done.append(to))
+    standing.answer("docker", "node", "ps", out="")
+    standing.answer("docker", "ps", out="")
+    swarm.drain(paper, "pi1", say=lambda text: None)
+    assert [order for order in done if order != "show stat"] == [
+        "set server replicas/postgis3 state drain", "postgis3",
+        "set server replicas/postgis3 state ready", "set server replicas/postgis1 state drain",
+        "set server replicas/postgis1 state ready"]
+
+
+def test_who_still_reads_from_a_pi_is_counted_over_every_haproxy(paper, standing):
+    standing.answer("sh", "-c", out="# pxname,svname,qcur,qmax,scur\n"
+                    "replicas,postgis1,0,0,7,9\nreplicas,postgis2,0,0,2,9\nstats,BACKEND,0,0,,")
+    with pytest.raises(wait.NotYet, match="6 connections"):
+        swarm._unread(paper, "postgis2")
+    standing.answer("sh", "-c", out="replicas,postgis1,0,0,7,9\nreplicas,postgis2,0,0,0,9")
+    swarm._unread(paper, "postgis2")
+
+
+def test_a_second_pi_is_not_drained(paper, standing):
+    """Two of three away: neither Consul nor the database would have a majority."""
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3").replace(
+        '"Active","EngineVersion":"26.1.5+dfsg1","Hostname":"pi3"',
+        '"Drain","EngineVersion":"26.1.5+dfsg1","Hostname":"pi3"'))
+    with pytest.raises(swarm.SwarmError, match="pi2 cannot be drained while pi3 does not serve: "
+                       ".*no majority. Run: gislab activate pi3"):
+        swarm.drain(paper, "pi2")
+    assert standing.sent("docker", "node", "update") == []
+
+
+def test_a_drained_pi_takes_services_again(paper, standing):
+    swarm.activate(paper, "pi2", say=lambda text: None)
+    assert standing.sent("docker", "node", "update")[0][1].endswith("--availability active pi2")
 
 
 @pytest.mark.live

@@ -1,41 +1,29 @@
 #!/bin/bash
-# Unpack the catalog as data directory, fill in what is secret, serve, keep /health truthful.
+# Serve the data directory that the agent gets, and keep /health truthful.
 set -Eeuo pipefail
 
 RUN=/run/gislab
-CATALOG_FILE=${CATALOG_FILE:-/etc/gislab/catalog.tar}
 ALIVE='service=WFS&version=2.0.0&request=GetFeature&typeNames=alive&count=1&outputFormat=application/json'
 
 need() {
     [[ -n "${!1:-}" ]] || { echo "geoserver: $1 is not set, e.g. $1=$2" >&2; exit 1; }
 }
 
-fill() { # placeholder value: in every datastore.xml
-    local file text
-    for file in $RUN/data/workspaces/*/*/datastore.xml; do
-        text=$(<"$file")
-        printf '%s\n' "${text//"$1"/"$2"}" > "$file"
-    done
+# The agent runs beside it from the start: GeoServer begins with the catalog, not before.
+start_agent() {
+    agent.sh --in-turn geoserver &
+    AGENT=$!
 }
 
-unpack_catalog() {
-    [[ -r "$CATALOG_FILE" ]] || {
-        echo "geoserver: no catalog at $CATALOG_FILE; mount what catalog.render made" >&2
-        exit 1
-    }
-    mkdir -p $RUN/data $RUN/www /tmp/jetty
-    tar -xf "$CATALOG_FILE" -C $RUN/data
-    [[ -f $RUN/data/proxy-base-url ]] || {
-        echo "geoserver: $CATALOG_FILE holds no proxy-base-url; it was rendered for another server" >&2
-        exit 1
-    }
+await_catalog() {
+    local idle
+    exec {idle}<> <(:)
+    until [[ -e $RUN/data/proxy-base-url ]]; do
+        kill -0 "$AGENT" 2>/dev/null || start_agent
+        read -rt 0.2 <&$idle || true
+    done
     export WORKSPACE
     WORKSPACE=$(basename "$(dirname "$(ls $RUN/data/workspaces/*/workspace.xml)")")
-    sha256sum < "$CATALOG_FILE" | head -c 12 > $RUN/www/catalog
-    fill @VIP@ "$VIP"
-    fill @PORT_REPLICAS@ "${PORT_REPLICAS:-5434}"
-    fill @DATABASE@ "${DATABASE:-gis}"
-    fill @READER_PASSWORD@ "$(<"${READER_PASSWORD_FILE:-/run/secrets/reader_password}")"
 }
 
 # Read once, at the first start of an empty security folder, and then kept as a hash only: so
@@ -58,7 +46,7 @@ start_server() {
         -XX:TieredStopAtLevel=1 # half the CPU of a start and 70 MB less; maps are as quick
         -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
         -Djava.awt.headless=true -Djava.io.tmpdir=/tmp -Duser.timezone=UTC
-        -DGEOSERVER_DATA_DIR=$RUN/data -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
+        "-DGEOSERVER_DATA_DIR=$RUN/data" -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
         "-DPROXY_BASE_URL=$(<$RUN/data/proxy-base-url)"
         # the catalog is the one way to change what is published
         -DGEOSERVER_CONSOLE_DISABLED=true
@@ -93,21 +81,22 @@ feature_comes() {
     return $found
 }
 
-# The first map loads hundreds of classes: nobody shall wait for that but us.
-warm_up() {
+# GeoServer has a hash of it by now.
+forget_admin() {
     rm -f $RUN/data/security/{users.properties*,masterpw.info}
-    curl -s -m 30 -o /dev/null "http://127.0.0.1:8080/ows?service=WMS&version=1.3.0&request=$(
-        )GetMap&layers=alive&styles=&crs=CRS:84&bbox=-9,-9,9,9&width=64&height=64&format=image/png" \
-        || true
 }
 
 watch() {
     local idle misses=0 warm=''
     exec {idle}<> <(:)
     while kill -0 "$SERVER" 2>/dev/null; do
-        if feature_comes; then
-            [[ -n "$warm" ]] || { warm_up; warm=yes; }
+        kill -0 "$AGENT" 2>/dev/null || start_agent
+        if [[ -e $RUN/out ]]; then
+            : # hold.sh reloads the catalog, and nobody shall see half of it
+        elif [[ -e $RUN/www/catalog ]] && feature_comes; then
+            [[ -n "$warm" ]] || { forget_admin; warm.sh; warm=yes; }
             misses=0
+            [[ ! -e $RUN/out ]] || continue
             [[ -e $RUN/www/health ]] || { echo ok > $RUN/www/health; echo "geoserver: serving" >&2; }
         elif ((++misses >= 3)) && [[ -e $RUN/www/health ]]; then
             rm -f $RUN/www/health
@@ -122,9 +111,10 @@ drain() {
     trap '' TERM INT
     rm -f $RUN/www/health
     echo "geoserver: draining" >&2
+    kill "$AGENT" 2>/dev/null || true
     read -rt 1.5 <> <(:) || true
-    kill -TERM "$SERVER" 2>/dev/null || true
-    wait "$SERVER" || true # 143 is how Java ends
+    [[ -z "$SERVER" ]] || kill -TERM "$SERVER" 2>/dev/null || true
+    [[ -z "$SERVER" ]] || wait "$SERVER" || true # 143 is how Java ends
     exit 0
 }
 
@@ -133,12 +123,17 @@ _main() {
         exec "$@"
     fi
     need VIP 172.30.16.100
-    export NODE_NAME=${NODE_NAME:-$HOSTNAME}
-    rm -rf $RUN/www $RUN/data
-    unpack_catalog
+    need NODE_NAME pi1
+    need NODES "'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'"
+    export NODE_NAME NODES
+    rm -rf $RUN/www $RUN/data $RUN/out
+    mkdir -p $RUN/www /tmp/jetty
+    SERVER=''
+    trap drain TERM INT
+    start_agent
+    await_catalog
     set_admin
     start_server
-    trap drain TERM INT
     watch
     echo "geoserver: the servlet engine has ended" >&2
     exit 1

@@ -1,26 +1,11 @@
 #!/bin/bash
-# Unpack the catalog, tell libpq where the database is, serve, and keep /health truthful.
+# Tell libpq where the database is, serve what the agent gets, and keep /health truthful.
 set -Eeuo pipefail
 
 RUN=/run/gislab
-CATALOG_FILE=${CATALOG_FILE:-/etc/gislab/catalog.tar}
 
 need() {
     [[ -n "${!1:-}" ]] || { echo "mapserver: $1 is not set, e.g. $1=$2" >&2; exit 1; }
-}
-
-unpack_catalog() {
-    [[ -r "$CATALOG_FILE" ]] || {
-        echo "mapserver: no catalog at $CATALOG_FILE; mount what catalog.render made" >&2
-        exit 1
-    }
-    tar -xf "$CATALOG_FILE" -C $RUN
-    [[ -f $RUN/gis.map ]] || {
-        echo "mapserver: $CATALOG_FILE holds no gis.map; it was rendered for another server" >&2
-        exit 1
-    }
-    mkdir -p $RUN/www
-    sha256sum < "$CATALOG_FILE" | head -c 12 > $RUN/www/catalog
 }
 
 # The mapfile says `service=gis`, so neither addresses nor passwords are in it. Every wait is
@@ -56,11 +41,18 @@ feature_comes() {
     return $found
 }
 
+start_agent() {
+    agent.sh mapserver &
+    AGENT=$!
+}
+
 watch() {
     local idle misses=0
     exec {idle}<> <(:)
     while kill -0 "$SERVER" 2>/dev/null; do
-        if feature_comes; then
+        kill -0 "$AGENT" 2>/dev/null || start_agent
+        # without a catalog there is nothing to ask for
+        if [[ -e $RUN/www/catalog ]] && feature_comes; then
             misses=0
             [[ -e $RUN/healthy ]] || { : > $RUN/healthy; echo "mapserver: serving" >&2; }
         elif ((++misses >= 3)) && [[ -e $RUN/healthy ]]; then
@@ -77,6 +69,7 @@ drain() {
     trap '' TERM INT
     rm -f $RUN/healthy
     echo "mapserver: draining" >&2
+    kill "$AGENT" 2>/dev/null || true
     read -rt 1.5 <> <(:) || true
     kill -INT "$SERVER" 2>/dev/null && wait "$SERVER"
     exit 0
@@ -87,10 +80,13 @@ _main() {
         exec "$@"
     fi
     need VIP 172.30.16.100
-    export NODE_NAME=${NODE_NAME:-$HOSTNAME} MAPSERVER_CONFIG_FILE=/etc/gislab/mapserver.conf
-    rm -f $RUN/healthy
-    unpack_catalog
+    need NODE_NAME pi1
+    need NODES "'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'"
+    export NODE_NAME NODES MAPSERVER_CONFIG_FILE=/etc/gislab/mapserver.conf
+    mkdir -p $RUN/www
+    rm -f $RUN/healthy $RUN/www/catalog
     write_service
+    start_agent
     lighttpd -D -f /etc/gislab/lighttpd.conf &
     SERVER=$!
     trap drain TERM INT

@@ -1,14 +1,18 @@
-"""A small database and what asks a map server, for the tests of the serving images."""
+"""A small database, a Consul and what asks a map server, for tests of the serving images."""
 
 from __future__ import annotations
 
+import io
+import ipaddress
 import time
 import uuid
 
 import httpx
+import matplotlib.image
 import psycopg
+import pytest
 
-from gislab import catalog, settings
+from gislab import catalog, consul, settings
 from gislab.shell import archive
 from gislab.wait import NotYet, until
 
@@ -25,20 +29,50 @@ WMS = {"service": "WMS", "version": "1.3.0", "request": "GetMap", "styles": "", 
 
 
 class Serving:
-    """One plain database and map servers that read it, on a network of their own."""
+    """One plain database, one Consul and map servers, on a network of their own.
 
-    def __init__(self, client, image, folder):
+    `lab` is a lab whose VIP is the database, and whose one living Pi is the Consul: what knows
+    addresses only works on it as on any other.
+    """
+
+    def __init__(self, client, image, folder, kind: str = "mapserver"):
         self.client, self.image, self.folder = client, image, folder
         self.network = client.networks.create(f"gislab-serving-{uuid.uuid4().hex[:8]}")
+        self.network.reload()
+        subnet = self.network.attrs["IPAM"]["Config"][0]["Subnet"]
+        first = ipaddress.IPv4Network(subnet).network_address
         self.containers = []
-        self.secret = {name: uuid.uuid4().hex for name in (
-            "postgres_password", "gis_password", "reader_password", "geoserver_password",
-            "haproxy_password")}
+        self.lab = settings.make({
+            "name": folder.name[:20].rstrip("-").replace("_", "-"), "subnet": subnet,
+            "vip": str(first + 3), "map_server": kind,
+            # only the first one is there
+            "machines": [{"name": f"pi{i}", "address": str(first + (2 if i == 7 else 200 + i))}
+                         for i in (7, 8, 9)],
+            "ports": {"primary": 5434, "replicas": 5439}})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GISLAB_HOME", str(folder / "home"))
+            assert self.lab.home.is_relative_to(folder)
+        self.secret = {name: self.lab.secret(name) for name in settings.SECRETS}
         for name, value in self.secret.items():
             (folder / name).write_text(value)
         folder.chmod(0o755)
+        # the first two addresses of an empty network, as the lab says
+        self.consul = self.run("consul", "consul", environment={
+            "NODE_NAME": "pi7", "NODES": f"pi7={first + 2}",
+            "CONSUL_HTTP_TOKEN_FILE": "/run/secrets/consul_token",
+            "CONSUL_GOSSIP_KEY_FILE": "/run/secrets/consul_gossip_key"})
         self.database = self.run("postgis", "database", ["bash", "-c", POSTGRES])
+        assert self.address(self.consul) == self.lab.machines[0].address
+        assert self.address(self.database) == self.lab.vip
         until(self._bootstrap, what="the database", timeout=60)
+
+    def publish(self, cat: catalog.Catalog | None = None) -> None:
+        """Have a catalog current, whether its tables are there or not."""
+        catalog.allow(self.lab, say=lambda text: None)
+        catalog.put(self.lab, cat or catalog.default(), say=lambda text: None)
+
+    def store(self) -> consul.Consul:
+        return consul.of(self.lab)
 
     def run(self, image: str, alias: str, command=None, *, environment=None, files=None,
             start=True, **options):
@@ -57,21 +91,22 @@ class Serving:
         container.start()
         return container
 
-    def map_server(self, kind: str, alias: str = "map-server", cat=None, **options):
-        """Start a map server with a catalog; return its container."""
-        lab = settings.make({"map_server": kind})
-        bundle = catalog.render(cat or catalog.default(), lab)
+    def map_server(self, kind: str, alias: str = "map-server", cat=None, *, publish=True,
+                   **options):
+        """Start a map server as the stack would; by default its catalog is there already."""
+        if publish:
+            self.publish(cat)
         return self.run(kind, alias, environment={
             "VIP": "database", "PORT_REPLICAS": "5434", "NODE_NAME": "pi7",
-            **options.pop("environment", {})},
-            files={"/etc/gislab/catalog.tar": bundle}, cap_drop=["ALL"], mem_limit="768m",
-            **options)
+            "NODES": settings.peers(self.lab), **options.pop("environment", {})},
+            cap_drop=["ALL"], read_only=True, mem_limit="768m",
+            tmpfs={"/run/gislab": "", "/tmp": ""}, **options)
 
     def address(self, container) -> str:
         container.reload()
         return container.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
 
-    def healthy(self, container, timeout: float = 120) -> str:
+    def healthy(self, container, timeout: float = 400) -> str:
         """Wait until /health says 200; return the server's address."""
         def ask():
             code = health(url)
@@ -147,3 +182,10 @@ def drains(serving: Serving, container) -> None:
 def _says_no(url: str) -> None:
     if health(url) == 200:
         raise NotYet("still 200")
+
+
+def pixel(answer: httpx.Response) -> list[int]:
+    """Return the colour in the middle of a picture: red, green, blue, 0 to 255."""
+    shown = matplotlib.image.imread(io.BytesIO(answer.content))
+    middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
+    return [round(float(part) * 255) for part in middle[:3]]

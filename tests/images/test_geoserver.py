@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from dataclasses import replace
 
 import httpx
 import pytest
 from docker.errors import BuildError
 
 from gislab import catalog, images, settings, wars
+from gislab.catalog import bundle
 
 from . import serving as helper
 
@@ -26,9 +29,11 @@ def war(request):
 
 
 @pytest.fixture(scope="module")
-def serving(war, serving):
-    """The same as for the other images, where there is a WAR."""
-    return serving
+def serving(war, the_engine, image, tmp_path_factory):
+    made = helper.Serving(the_engine, image, tmp_path_factory.mktemp("secrets"),
+                          kind="geoserver")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +66,10 @@ def test_holds_no_secret(war, holds_no_secret):
     assert holds_no_secret("geoserver") == []
 
 
-def test_answers_with_its_catalog(url):
-    """GET /catalog is the hash of the bundle that it serves."""
-    bundle = catalog.render(catalog.default(), settings.make({"map_server": "geoserver"}))
-    assert httpx.get(f"{url}/catalog").text == catalog.version(bundle)
+def test_answers_with_its_catalog(serving, url):
+    """GET /catalog is the hash of the version that it serves."""
+    made = bundle.render(catalog.default(), serving.lab)
+    assert httpx.get(f"{url}/catalog").text == bundle.digest(made)[:12]
 
 
 def test_draws_what_is_in_the_database(url):
@@ -110,3 +115,44 @@ def test_a_transaction_is_refused(url):
 def test_goes_without_losing_a_request(serving):
     """SIGTERM: first /health says no, maps are served on for a while, then it ends with 0."""
     helper.drains(serving, serving.map_server("geoserver", "going"))
+
+
+def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
+    """A reload disturbs what is asked meanwhile: so a server says no first, and never both."""
+    second = serving.map_server("geoserver", "second", publish=False)
+    other = serving.healthy(second)
+    whole = catalog.default()
+    cat = replace(whole, layers=(whole.layer("alive"), whole.layer("countries")))
+    blue = cat.with_style(catalog.Style("land", "polygon", (catalog.Rule("x", fill="#0000ff"),)))
+    done, seen = threading.Event(), []
+
+    def ask():
+        while not done.is_set():
+            seen.append((helper.health(url) == 200, helper.health(other) == 200))
+            done.wait(0.05)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        number = catalog.publish(serving.lab, blue, say=print, timeout=500)
+    finally:
+        done.set()
+        asking.join()
+    assert (False, False) not in seen and {(True, False), (False, True)} <= set(seen)
+    for server in (url, other):
+        assert helper.health(server) == 200
+        assert helper.pixel(helper.picture(server, "countries")) == [0, 0, 255]
+        text = httpx.get(f"{server}/ows", params={
+            "service": "WMS", "version": "1.3.0", "request": "GetCapabilities"}, timeout=20).text
+        assert "<Name>places</Name>" not in text
+    assert len(second.exec_run(["ls", "/run/gislab/catalog"])[1].split()) == 1  # it is memory
+    table = catalog.status(serving.lab)
+    assert table["version"].tolist() == [number] * 2
+    assert table["state"].tolist() == ["current"] * 2
+
+
+def test_another_workspace_is_refused(serving, url):
+    """The address /ows leads to the one that the server began with."""
+    with pytest.raises(catalog.CatalogError, match="its workspace is not gis"):
+        catalog.publish(serving.lab, replace(catalog.current(serving.lab), workspace="other"),
+                        say=print)
+    assert helper.is_png(helper.picture(url, "alive"))

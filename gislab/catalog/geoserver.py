@@ -1,16 +1,17 @@
 """A catalog as a complete GeoServer data directory, so that no REST call is needed.
 
-GeoServer reads it at its start (docs.geoserver.org, "Structure of the data directory"). Each
-server has a directory of its own: two that write to one overwrite each other. `@...@` is filled
-in by the container: addresses and passwords are not in here.
+GeoServer reads it at its start, and again when told to (docs.geoserver.org, "Structure of the
+data directory"). Each server has a directory of its own: two that write to one overwrite each
+other. `@...@` is filled in by the container: addresses and passwords are not in here.
 """
 
 from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from .catalog import Catalog, Layer, Rule, Style
-from .settings import Lab
+from ..settings import Lab
+from .layers import Catalog, Layer, Rule, Style
+from .sld import version
 
 # Every wait for the database is bounded, else a Pi without power would hold requests for
 # minutes. The last parameter swallows the "?..." that GeoServer's driver appends.
@@ -63,11 +64,13 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
                                       uri=f"http://{space}"),
     }
     for style in catalog.styles:
-        made[f"{root}/styles/{style.name}.sld"] = sld(style)
+        made[f"{root}/styles/{style.name}.sld"] = style.sld or sld(style)
+        spoken = version(style.sld) if style.sld else "1.0.0"
         made[f"{root}/styles/{style.name}.xml"] = _xml(
             "style", id=f"{style.name}-style", name=style.name,
             _workspace=f"<workspace><id>{space}-ws</id></workspace>",
-            format="sld", _version="<languageVersion><version>1.0.0</version></languageVersion>",
+            format="sld",
+            _version=f"<languageVersion><version>{spoken}</version></languageVersion>",
             filename=f"{style.name}.sld")
     for schema in sorted({layer.schema for layer in catalog.layers}):
         made[f"{root}/{schema}/datastore.xml"] = _store(space, schema)

@@ -1,18 +1,15 @@
-"""What the map servers publish: layers and their styles, the same for MapServer and GeoServer.
+"""What can be published: layers and their styles, the same for MapServer and GeoServer.
 
-A catalog is plain data. `render` turns it into the files of whichever map server the lab runs,
-in one tar that contains no secret; the servers' entrypoints unpack it.
+A catalog is plain data; what is wrong with it by itself is told here, without asking anybody.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
-import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .settings import Lab
+from . import sld
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 ALIVE = "alive"  # the layer that health questions ask for; the database always has it
@@ -20,7 +17,7 @@ KINDS = ("polygon", "line", "point")
 
 
 class CatalogError(ValueError):
-    """A catalog cannot be published as it is; the text names the part and the remedy."""
+    """A catalog cannot be published as it is; each line names a part and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Style:
+    """Rules of ours, or the text of an SLD 1.0 or 1.1 as QGIS and others write it."""
+
     name: str
     kind: str  # "polygon", "line" or "point"
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = ()
     title: str = ""
+    sld: str = ""
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that a table must have to be drawn like this."""
+        if self.sld:
+            return sld.columns(self.sld)
+        return {name for rule in self.rules for name in (rule.column, rule.label) if name}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One table, published under a name."""
+    """One table, published under a name; `extent` is west, south, east, north in degrees."""
 
     name: str
     table: str  # "countries" or "lab.alive"
@@ -68,6 +75,8 @@ class Layer:
     srs: str = "EPSG:4326"
     extent: tuple[float, float, float, float] = WORLD
     key: str = "id"  # a column that tells features apart
+    writable: bool = False  # clients may change features (WFS-T); refused: see `lacking`
+    tiled: bool = False  # pictures are kept as tiles (WMTS); refused: see `lacking`
 
     @property
     def schema(self) -> str:
@@ -80,6 +89,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Catalog:
+    """What is published, and how it looks; a value, so a change is a new one."""
+
     layers: tuple[Layer, ...]
     styles: tuple[Style, ...]
     title: str = "gislab"
@@ -96,6 +107,11 @@ class Catalog:
         """Return a catalog with `layer` added, or put in the place of its namesake."""
         others = tuple(known for known in self.layers if known.name != layer.name)
         return replace(self, layers=(*others, layer))
+
+    def with_style(self, style: Style) -> Catalog:
+        """Return a catalog with `style` added, or put in the place of its namesake."""
+        others = tuple(known for known in self.styles if known.name != style.name)
+        return replace(self, styles=(*others, style))
 
 
 def default() -> Catalog:
@@ -128,47 +144,49 @@ def default() -> Catalog:
         styles=(land, places, dots))
 
 
-def validate(catalog: Catalog) -> None:
-    """Raise CatalogError for the first thing that a map server could not publish."""
-    _word(catalog.workspace, "workspace")
+def validate(catalog: Catalog, server: str = "") -> None:
+    """Raise CatalogError if it cannot be published; a line for everything that is wrong.
+
+    Parameters
+    ----------
+    server : "mapserver" or "geoserver": what that one cannot do is wrong as well.
+    """
+    fail([*problems(catalog), *lacking(catalog, server)])
+
+
+def fail(wrong: list[str]) -> None:
+    """Raise CatalogError with these lines, if there are any."""
+    if wrong:
+        raise CatalogError("\n".join(dict.fromkeys(wrong)))
+
+
+def problems(catalog: Catalog) -> Iterator[str]:
+    """Say what is wrong with a catalog by itself, whoever serves it."""
+    yield from _word(catalog.workspace, "workspace")
     for kind, things in (("layer", catalog.layers), ("style", catalog.styles)):
         names = [thing.name for thing in things]
-        for name in names:
-            _word(name, f"{kind} name")
+        for name in dict.fromkeys(names):
+            yield from _word(name, f"{kind} name")
             if names.count(name) > 1:
-                raise CatalogError(f"{kind} {name!r} is there twice; rename one")
+                yield f"{kind} {name!r} is there twice; rename one"
     if ALIVE not in [layer.name for layer in catalog.layers]:
-        raise CatalogError("no layer 'alive': health questions ask for it; begin with "
-                           "catalog.default() and add layers")
+        yield ("no layer 'alive': health questions ask for it; begin with catalog.default() "
+               "and add layers")
     for style in catalog.styles:
-        _check_style(style)
+        yield from _style_problems(style)
     for layer in catalog.layers:
-        _check_layer(catalog, layer)
+        yield from _layer_problems(catalog, layer)
 
 
-def render(catalog: Catalog, lab: Lab) -> bytes:
-    """Return the tar that the lab's map servers unpack; equal input gives equal bytes."""
-    from . import geoserver, mapserver  # they read this module's classes
-
-    validate(catalog)
-    renderer = geoserver if lab.serves == "geoserver" else mapserver
-    files = renderer.files(catalog, lab)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(files):
-            data = files[name].encode()
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            tar.addfile(info, io.BytesIO(data))
-    if buffer.tell() > 500_000:
-        raise CatalogError(f"{len(catalog.layers)} layers make {buffer.tell()} bytes, and a "
-                           "Swarm config holds 500 kB; publish fewer layers")
-    return buffer.getvalue()
-
-
-def version(bundle: bytes) -> str:
-    """Return the hash that GET /catalog answers on a server that holds this bundle."""
-    return hashlib.sha256(bundle).hexdigest()[:12]
+def lacking(catalog: Catalog, server: str) -> Iterator[str]:
+    """Say what a catalog asks for that this map server cannot do, or not yet."""
+    cannot = {"mapserver": "which MapServer does not have",
+              "geoserver": "which gislab does not set up in GeoServer yet"}
+    for layer in catalog.layers if server else ():
+        for wanted, what in ((layer.writable, "writable=True asks for WFS-T"),
+                             (layer.tiled, "tiled=True asks for WMTS")):
+            if wanted:
+                yield f"layer {layer.name}: {what}, {cannot[server]}; leave it out"
 
 
 def _named(things, name: str, kind: str):
@@ -178,46 +196,50 @@ def _named(things, name: str, kind: str):
     raise CatalogError(f"no {kind} {name!r}; there are " + ", ".join(t.name for t in things))
 
 
-def _check_layer(catalog: Catalog, layer: Layer) -> None:
+def _layer_problems(catalog: Catalog, layer: Layer) -> Iterator[str]:
     where = f"layer {layer.name}"
-    catalog.style(layer.style)
+    if layer.style not in [style.name for style in catalog.styles]:
+        yield (f"{where}: no style {layer.style!r}; there are "
+               + ", ".join(style.name for style in catalog.styles))
     if not re.fullmatch(r"([A-Za-z_]\w*\.)?[A-Za-z_]\w*", layer.table, re.ASCII):
-        raise CatalogError(f"{where}: table {layer.table!r} is no table name; "
-                           "say 'places' or 'lab.alive'")
+        yield f"{where}: table {layer.table!r} is no table name; say 'places' or 'lab.alive'"
     for column in (layer.geometry, layer.key):
-        _column(column, where)
+        yield from _column(column, where)
     if not re.fullmatch(r"EPSG:\d{4,6}", layer.srs):
-        raise CatalogError(f"{where}: srs {layer.srs!r}; say e.g. 'EPSG:4326'")
+        yield f"{where}: srs {layer.srs!r}; say e.g. 'EPSG:4326'"
     west, south, east, north = layer.extent
     if not (west < east and south < north):
-        raise CatalogError(f"{where}: extent {layer.extent}; say (west, south, east, north)")
+        yield f"{where}: extent {layer.extent}; say (west, south, east, north)"
 
 
-def _check_style(style: Style) -> None:
+def _style_problems(style: Style) -> Iterator[str]:
     where = f"style {style.name}"
     if style.kind not in KINDS:
-        raise CatalogError(f"{where}: kind {style.kind!r}; say one of {', '.join(KINDS)}")
-    if not style.rules:
-        raise CatalogError(f"{where}: no rule, so nothing would be drawn; add a Rule")
+        yield f"{where}: kind {style.kind!r}; say one of {', '.join(KINDS)}"
+    if style.sld and style.rules:
+        yield f"{where}: both rules and an SLD; say one of them"
+    elif style.sld:
+        yield from (f"{where}: {what}" for what in sld.problems(style.sld))
+    elif not style.rules:
+        yield f"{where}: no rule, so nothing would be drawn; add a Rule, or an SLD"
     for rule in style.rules:
         for colour in (rule.fill, rule.stroke, rule.label_colour):
             if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-                raise CatalogError(f"{where}: colour {colour!r}; say e.g. '#f3efe4'")
+                yield f"{where}: colour {colour!r}; say e.g. '#f3efe4'"
         if not (0 <= rule.opacity <= 1 and rule.width >= 0 and rule.size > 0):
-            raise CatalogError(f"{where}: opacity is 0 to 1, width and size are pixels; got "
-                               f"{rule.opacity}, {rule.width}, {rule.size}")
+            yield (f"{where}: opacity is 0 to 1, width and size are pixels; got "
+                   f"{rule.opacity}, {rule.width}, {rule.size}")
         if rule.column or rule.at_least is not None or rule.below is not None:
-            _column(rule.column, where)
+            yield from _column(rule.column, where)
         if rule.label:
-            _column(rule.label, where)
+            yield from _column(rule.label, where)
 
 
-def _column(name: str, where: str) -> None:
+def _column(name: str, where: str) -> Iterator[str]:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise CatalogError(f"{where}: column {name!r}; letters, digits and _ only")
+        yield f"{where}: column {name!r}; letters, digits and _ only"
 
 
-def _word(name: str, what: str) -> None:
+def _word(name: str, what: str) -> Iterator[str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name, re.ASCII):
-        raise CatalogError(f"{what} {name!r}: small letters, digits and _ only, "
-                           "e.g. 'countries_50m'")
+        yield f"{what} {name!r}: small letters, digits and _ only, e.g. 'countries_50m'"

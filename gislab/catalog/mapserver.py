@@ -1,12 +1,13 @@
 """A catalog as a MapServer mapfile (mapserver.org/mapfile).
 
-The mapfile says `service=gis` for the database: address and password come from the container.
+The mapfile says `service=gis` for the database: address and password come from the container,
+and so does `@HERE@`, the folder in which a version is unpacked.
 """
 
 from __future__ import annotations
 
-from .catalog import Catalog, Layer, Rule, Style
-from .settings import Lab
+from ..settings import Lab
+from .layers import Catalog, Layer, Rule, Style
 
 TYPES = {"polygon": "POLYGON", "line": "LINE", "point": "POINT"}
 SRS = "CRS:84 EPSG:4326 EPSG:3857"
@@ -89,21 +90,24 @@ LAYER = """\
 
 
 def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
-    """Return the files that the entrypoint unpacks: one mapfile."""
+    """Return the files of a version: the mapfile, and styles that are SLDs."""
     head = HEAD.format(name=catalog.workspace, workspace=catalog.workspace, srs=SRS,
                        title=_quote(catalog.title), abstract=_quote(catalog.abstract),
                        url=_quote(f"{lab.maps_url}/ows?"))
     layers = "".join(_layer(layer, catalog.style(layer.style)) for layer in catalog.layers)
-    return {"gis.map": head + layers + "END\n"}
+    return {"gis.map": head + layers + "END\n",
+            **{f"styles/{style.name}.sld": style.sld for style in catalog.styles if style.sld}}
 
 
 def _layer(layer: Layer, style: Style) -> str:
+    classes = "".join(_class(rule, style.kind) for rule in style.rules)
+    if style.sld:
+        classes = f'    STYLEITEM "sld://@HERE@/styles/{style.name}.sld"\n'
     return LAYER.format(
         name=layer.name, type=TYPES[style.kind], geometry=layer.geometry, schema=layer.schema,
         relation=layer.relation, key=layer.key, srid=layer.srs.removeprefix("EPSG:"), srs=SRS,
         extent=" ".join(f"{edge:g}" for edge in layer.extent), title=_quote(layer.title),
-        abstract=_quote(layer.abstract),
-        classes="".join(_class(rule, style.kind) for rule in style.rules))
+        abstract=_quote(layer.abstract), classes=classes)
 
 
 def _class(rule: Rule, kind: str) -> str:

@@ -1,0 +1,278 @@
+"""What the map servers publish, while they run: publish, watch it arrive, take it back.
+
+A version is a bundle in Consul's key-value store, compressed, under its hash, and never changed.
+One key says which version is `current`; only that key changes, and only by check-and-set. An
+agent beside each map server waits for it, has its server hold exactly that version, and reports.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pandas as pd
+
+from .. import consul
+from ..settings import Lab
+from ..wait import NotYet, WaitTimeout, until
+from . import bundle, layers, tables
+from .layers import WORLD, Catalog, CatalogError, Layer, Rule, Style, default
+from .yamlfile import read
+
+__all__ = ["WORLD", "Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current",
+           "default", "publish", "put", "read", "rollback", "status", "validate", "versions"]
+
+KEEP = 10  # versions that can be rolled back to
+ROOT = "gislab/maps"
+CURRENT = f"{ROOT}/current"  # "<number> <hash> <parts>": one line that a shell can read
+VERSIONS, PARTS, REPORTS = f"{ROOT}/versions/", f"{ROOT}/parts/", f"{ROOT}/reports/"
+# The agents' sessions hang on a node of their own, so that their token has no power over those
+# of the database.
+NODE = "gislab-maps"
+RULES = f"""\
+key_prefix "{ROOT}/" {{ policy = "read" }}
+key_prefix "{REPORTS}" {{ policy = "write" }}
+key "{ROOT}/reload" {{ policy = "write" }}
+session "{NODE}" {{ policy = "write" }}
+"""
+COLUMNS = ["server", "node", "version", "hash", "age [s]", "state"]
+
+
+def validate(catalog: Catalog, lab: Lab | None = None) -> None:
+    """Raise CatalogError if a catalog cannot be published; a line for all that is wrong.
+
+    Parameters
+    ----------
+    lab : compare it with this lab's map server and with the tables of its database, too.
+
+    Raises
+    ------
+    CatalogError : all that is wrong, with the remedies; or the database does not answer.
+    """
+    layers.validate(catalog, lab.serves if lab else "")
+    if lab:
+        layers.fail(tables.problems(catalog, lab))
+
+
+def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> int:
+    """Have every map server serve `catalog`; return the number of its version.
+
+    Nothing is touched unless it is valid, for this lab's map server and tables. Returns when
+    every server that reports holds it.
+
+    Parameters
+    ----------
+    timeout : float, seconds for all of them together; GeoServers reload one by one.
+
+    Raises
+    ------
+    CatalogError : it is not valid, and nothing was touched; or a server refuses it, or is late:
+        that one serves the old one on.
+    ConsulError : Consul does not answer, or refuses.
+    """
+    validate(catalog, lab)
+    number = put(lab, catalog, say=say)
+    _held(lab, number, say, timeout)
+    return number
+
+
+def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
+    """Make a catalog current, without asking the database and without waiting.
+
+    Returns the number of its version: a new one, or that of the current one if it is the same.
+
+    Raises
+    ------
+    CatalogError : it is not valid by itself or for this lab's map server, it is too large, or
+        somebody else published at the same moment. Nothing is current that was not before.
+    ConsulError : Consul does not answer, or refuses.
+    """
+    made = bundle.render(catalog, lab)
+    digest, parts = bundle.digest(made), bundle.split(made, consul.LARGEST)
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+        if entry and entry.text.split()[1] == digest:
+            number = int(entry.text.split()[0])
+            say(f"version {number}: is current already, nothing was changed")
+            return number
+        number = max([0, *known]) + 1
+        kept = [f"{PARTS}{digest}/{i}" for i in range(len(parts))]
+        for key, part in zip(kept, parts, strict=True):
+            store.put(key, part)  # under its hash: whoever else writes it writes the same
+        about = {"number": number, "hash": digest, "parts": len(parts), "published": time.time(),
+                 "title": catalog.title, "layers": [layer.name for layer in catalog.layers]}
+        if not store.commit(
+                *map(consul.there, kept),
+                consul.written(_key(number), json.dumps(about).encode(), 0),
+                consul.written(CURRENT, _line(about), entry.index if entry else 0)):
+            raise CatalogError("somebody else published at the same moment; see: gislab catalog, "
+                               "then publish again")
+        say(f"version {number}: published, {len(catalog.layers)} layers, "
+            f"{sum(map(len, parts)) / 1000:.1f} kB")
+        _forget(store, known | {number: about}, number)
+    return number
+
+
+def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
+    """Have every map server serve an earlier version again; return its number.
+
+    Parameters
+    ----------
+    version : int, one of those that `versions` lists.
+    timeout : float, seconds for all servers together.
+
+    Raises
+    ------
+    CatalogError : there is no such version, somebody else published at the same moment, or a
+        server refuses it or is late.
+    ConsulError : Consul does not answer, or refuses.
+    """
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+        if version not in known:
+            raise CatalogError(f"no version {version}; there are "
+                               + (", ".join(map(str, sorted(known))) or "none"))
+        if not store.commit(consul.there(_key(version)), consul.written(
+                CURRENT, _line(known[version]), entry.index if entry else 0)):
+            raise CatalogError("somebody else published at the same moment; see: gislab catalog")
+    say(f"version {version}: is current again")
+    _held(lab, version, say, timeout)
+    return version
+
+
+def versions(lab: Lab) -> pd.DataFrame:
+    """Return one row for each version that is kept, the oldest first.
+
+    Columns: version (int), hash (12 of its 64 digits), published (local time), title, layers
+    (their names), current ("current" or ""). Raises ConsulError.
+    """
+    with consul.of(lab) as store:
+        entry, known = store.get(CURRENT), _versions(store)
+    number = int(entry.text.split()[0]) if entry else None
+    return pd.DataFrame([{
+        "version": n, "hash": v["hash"][:12],
+        "published": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(v["published"])),
+        "title": v["title"], "layers": ", ".join(v["layers"]),
+        "current": "current" if n == number else ""} for n, v in sorted(known.items())],
+        columns=["version", "hash", "published", "title", "layers", "current"])
+
+
+def status(lab: Lab) -> pd.DataFrame:
+    """Return what each map server reports to hold: one row for each that reports.
+
+    Columns: server, node, version (int, or "-" for none yet), hash (12 of its 64 digits),
+    `age [s]` (for how long it has held that), state: `current`, or what else is so: `stale`,
+    `loads ...`, `refuses ...`. A server that has gone is not listed any more; one that cannot
+    reach Consul for 20 seconds is not either, and still serves. Raises ConsulError.
+    """
+    with consul.of(lab) as store:
+        entry, found = store.get(CURRENT), _reports(store)
+    wanted = entry.text.split()[0] if entry else "-"
+    return pd.DataFrame([[
+        f"{r['server']} {r['id']}", r["node"], r["version"] or "-", (r["hash"] or "-")[:12],
+        round(max(0.0, time.time() - r["since"])), _state(r, wanted)] for r in found],
+        columns=COLUMNS)
+
+
+def current(lab: Lab) -> Catalog:
+    """Return the catalog that is published now.
+
+    Raises
+    ------
+    CatalogError : nothing is published yet, or parts of it are gone.
+    ConsulError : Consul does not answer, or refuses.
+    """
+    with consul.of(lab) as store:
+        entry = store.get(CURRENT)
+        if entry is None:
+            raise CatalogError("nothing is published yet; run: gislab up")
+        _, digest, parts = entry.text.split()
+        found = [store.get(f"{PARTS}{digest}/{i}") for i in range(int(parts))]
+    if None in found:
+        raise CatalogError(f"parts of version {entry.text} are gone; publish it again")
+    return bundle.read(bundle.join([part.value for part in found]))
+
+
+def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
+    """Give the agents their token, and a new lab the default catalog; safe to repeat.
+
+    Parameters
+    ----------
+    timeout : float, seconds until Consul must answer; WaitTimeout says what it said last.
+    """
+    def ask() -> None:
+        try:
+            with consul.of(lab) as store:
+                store.ask("PUT", "catalog/register", json={"Node": NODE, "Address": lab.vip})
+                if consul.allow(store, "gislab-maps", RULES, lab.secret("map_token")):
+                    say("Consul: the map servers' token may read the catalog, and report")
+                entry = store.get(CURRENT)
+        except consul.ConsulError as error:
+            raise NotYet(str(error)) from None
+        if entry is None:  # its tables come later: notebook 03 loads them
+            put(lab, default(), say=say)
+    until(ask, what="Consul", timeout=timeout, every=1, progress=say)
+
+
+def _held(lab: Lab, number: int, say, timeout: float) -> None:
+    """Wait until every server that reports holds a version; say of each when it does."""
+    begin, told = time.monotonic(), set()
+
+    def ask() -> None:
+        with consul.of(lab) as store:
+            found = _reports(store)
+        for r in found:
+            name = f"{r['node']}: {r['server']} {r['id']}"
+            if r["state"] == "refuses" and r["wanted"] == number:
+                raise CatalogError(f"{name} refuses version {number}, and serves "
+                                   f"{r['version'] or 'nothing'}: {r['said']}. Next: gislab "
+                                   "rollback, or publish a better one")
+            if r["version"] == number and r["state"] == "holds" and name not in told:
+                told.add(name)
+                say(f"{name} holds version {number} after {time.monotonic() - begin:.1f} s")
+        late = [f"{r['node']} {r['server']} {r['id']} {_state(r, str(number))}" for r in found
+                if (r["version"], r["state"]) != (number, "holds")]
+        if late:
+            raise NotYet(", ".join(late))
+        if not found:
+            say("no map server reports yet; each holds this version before it serves")
+    try:
+        until(ask, what=f"version {number} on every map server", timeout=timeout, every=0.1)
+    except WaitTimeout as error:
+        raise CatalogError(f"{error}; see: gislab catalog") from None
+
+
+def _state(report: dict, wanted: str) -> str:
+    if report["state"] == "holds":
+        return "current" if str(report["version"]) == wanted else f"stale: {wanted} is current"
+    return f"{report['state']} {report['wanted']}" + (f": {report['said']}" if report["said"]
+                                                      else "")
+
+
+def _reports(store: consul.Consul) -> list[dict]:
+    return sorted((json.loads(entry.value) for entry in store.list(REPORTS)),
+                  key=lambda r: (r["node"], r["id"]))
+
+
+def _versions(store: consul.Consul) -> dict[int, dict]:
+    found = [json.loads(entry.value) for entry in store.list(VERSIONS)]
+    return {about["number"]: about for about in found}
+
+
+def _forget(store: consul.Consul, known: dict[int, dict], number: int) -> None:
+    """Remove versions that are too old, and the parts that no version needs."""
+    kept = set(sorted(known)[-KEEP:]) | {number}
+    needed = {known[n]["hash"] for n in kept}
+    for old in sorted(set(known) - kept):
+        store.delete(_key(old))
+    # a publisher whose parts vanish here before its version is written is told to try again
+    for digest in {key.removeprefix(PARTS).split("/")[0] for key in store.keys(PARTS)} - needed:
+        store.delete(f"{PARTS}{digest}/")
+
+
+def _key(number: int) -> str:
+    return f"{VERSIONS}{number:06d}"
+
+
+def _line(about: dict) -> bytes:
+    return f"{about['number']} {about['hash']} {about['parts']}\n".encode()

@@ -1,0 +1,86 @@
+"""A planned change under load: what do clients notice of it? The aim is: nothing.
+
+Unlike a fault nothing is broken and nothing is to be mended; so a Run of a change has a `strike`,
+when it was ordered, and an `undone`, when it was complete.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from . import probe, run
+from .run import Run
+from .settings import PROJECT, Lab
+
+LANES = ("maps", "features")
+COLOUR = "#009E73"
+PHASES = ("before", "during", "after")
+
+
+def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5,
+            after: float = 5, rate: float = 20, lanes: tuple[str, ...] = LANES,
+            layer: str = "alive", folder: str | Path | None = None, say=print) -> Run:
+    """Ask the VIP steadily while `do()` changes the lab, and keep what happened.
+
+    Parameters
+    ----------
+    title : how a reader calls the change, e.g. "map servers 3 to 5".
+    do : the verb, waiting until the change is complete.
+    before, after : float, seconds of asking before and after it.
+    rate, lanes, layer : see probe.vip; each question takes a new connection.
+    folder : where the run is kept; a new one under runs/ by default.
+    """
+    name = "".join(c if c.isalnum() else "_" for c in title.lower())
+    settings = run.about(lab, fault=name, title=title, colour=COLOUR, target="planned",
+                         rate=rate, layer=layer)
+    events: list[tuple] = []
+    with probe.vip(lab, lanes=lanes, rate=rate, layer=layer) as probes:
+        probes.watch(before)
+        events.append((probes.now(), "strike", title, name))
+        try:
+            do()
+        finally:
+            events += [(probes.now(), kind, title, name) for kind in ("undo", "undone")]
+        probes.watch(after)
+    result = run.make(probes.samples(), events, settings=settings)
+    kept = result.save(Path(folder or run.folder_for(PROJECT / "runs", name)))
+    failed = int((result.samples["outcome"] != "ok").sum())
+    say(f"{title}: took {events[-1][0] - events[0][0]:.0f} s; {failed} of {len(result.samples)} "
+        f"questions failed; kept in {kept.name}")
+    return result
+
+
+def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
+    """Return one line per run and lane: questions, failed ones, and how long answers took.
+
+    `p50` and `p99`, in milliseconds, are of the questions sent before the change was ordered,
+    while it went on, and after it was complete.
+    """
+    lines = []
+    for one in [runs] if isinstance(runs, Run) else list(runs):
+        for lane, samples in one.samples.groupby("probe", sort=False):
+            line = {"change": one.settings.get("title", one.fault), "probe": lane,
+                    "took [s]": round(one.at("undone") - one.at("strike"), 1),
+                    "asked": len(samples), "failed": int((samples["outcome"] != "ok").sum())}
+            for q in (50, 99):
+                line |= {f"p{q} {phase} [ms]": _quantile(part, q / 100)
+                         for phase, part in phases(one, samples).items()}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def phases(one: Run, samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the samples of a run by phase: before the change, during it, after it."""
+    begin, end = one.at("strike"), one.at("undone")
+    return {"before": samples[samples["sent"] < begin],
+            "during": samples[(samples["sent"] >= begin) & (samples["sent"] < end)],
+            "after": samples[samples["sent"] >= end]}
+
+
+def _quantile(part: pd.DataFrame, q: float) -> float:
+    good = part.loc[part["outcome"] == "ok", "took"]
+    return round(float(good.quantile(q)) * 1000, 1) if len(good) else math.nan

@@ -1,0 +1,1 @@
+../mapserver/agent.sh
