@@ -1,4 +1,4 @@
-"""The lab's verbs from a shell: gislab up, status, down, doctor, images, report, ..."""
+"""The lab's verbs from a shell: gislab up, status, down, doctor, images, experiment, ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from . import (
     backup,
@@ -19,14 +20,18 @@ from . import (
     doctor,
     engine,
     experiment,
+    faults,
     images,
     nodes,
+    plot,
     postgis,
     report,
+    run,
     settings,
     stack,
     swarm,
     torture,
+    trials,
     wars,
 )
 from .wait import NotYet
@@ -109,10 +114,25 @@ def _parser() -> argparse.ArgumentParser:
     hurt.add_argument("--seed", type=int, default=1, help="the same seed, the same faults")
     hurt.add_argument("--faults", nargs="+", metavar="NAME", help="only these")
     hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
-    run = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
-               heals=True)
-    run.add_argument("--out", type=Path, default=Path("reports"))
-    run.add_argument("--only", nargs="*", metavar="NAME", help="e.g. 03 05")
+    one = verb("experiment", _experiment, "break a part, again and again, and measure what it "
+               "costs", heals=True)
+    one.add_argument("fault", metavar="FAULT", help=", ".join(faults.ALL))
+    one.add_argument("--trials", type=int, default=1, metavar="N", help="1; 6 for an interval")
+    one.add_argument("--settle", type=float, default=5, metavar="S", help="seconds between trials")
+    one.add_argument("--rate", type=float, default=10, metavar="HZ", help="questions per second "
+                     "of each kind")
+    one.add_argument("--seed", type=int, default=1, help="of the moments at which it strikes")
+    one.add_argument("--folder", type=Path, help="where the trials are kept; with one that is "
+                     "there it goes on from it")
+    two = verb("show", _show_runs, "tell and draw what was measured; needs no lab")
+    two.add_argument("folder", type=Path, help="of a run, or of many")
+    for each in (one, two):
+        each.add_argument("--against", type=Path, metavar="FOLDER", help="saved runs to compare "
+                          "with; exit code 1 if outages have become longer")
+    book = verb("notebooks", _report, "run all notebooks and write reports/<time>/index.html",
+                heals=True)
+    book.add_argument("--out", type=Path, default=Path("reports"))
+    book.add_argument("--only", nargs="*", metavar="NAME", help="e.g. 03 05")
     return parser
 
 
@@ -227,6 +247,32 @@ def _torture(lab, options) -> int:
     return 0 if ordeal.recovered else 1
 
 
+def _experiment(lab, options) -> int:
+    before = run.load_all(options.against) if options.against else []
+    folder = options.folder or run.folder_for(experiment.RUNS, f"{options.fault}-trials")
+    try:
+        made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
+                                 rate=options.rate, seed=options.seed, folder=folder, say=_say)
+    except KeyboardInterrupt:
+        _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
+             f"--folder {folder}; to look at what is there: gislab show {folder}")
+        return 130
+    return _tell(made, before, folder)
+
+
+def _show_runs(lab, options) -> int:
+    before = run.load_all(options.against) if options.against else []
+    return _tell(run.load_all(options.folder), before, options.folder)
+
+
+def _tell(made: list[run.Run], before: list[run.Run], folder: Path) -> int:
+    """Show what runs cost, and draw it; 1 if writes were lost or it became worse."""
+    for name, table in trials.tables(made, before).items():
+        _show(table, title=name)
+    _say("figures: " + " ".join(map(str, plot.write(made, folder / "figures", before=before))))
+    return 1 if trials.worse(made, before) else 0
+
+
 def _on_pi(do):
     def call(lab, options) -> None:
         do(lab, options.pi)
@@ -252,9 +298,11 @@ def _show(frame: pd.DataFrame, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
-        shown.add_column(str(column), justify="right" if right else "left", overflow="fold")
+        # as text: a unit in brackets is no markup
+        shown.add_column(Text(str(column)), justify="right" if right else "left",
+                         overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*[_written(v) for v in row])
+        shown.add_row(*[Text(_written(v)) for v in row])
     CONSOLE.print(shown)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
-from . import faults, history, postgis, probe, run
+from . import cluster, faults, outage, probe, run, stack, watch
 from .faults import Fault
+from .reads import TABLE, final_reads, first_row
 from .run import Run
-from .settings import MEMBERS, PROJECT, Lab
-from .shell import CommandFailed
+from .settings import PROJECT, Lab
 from .wait import NotYet, WaitTimeout, until
 
 
@@ -21,28 +22,18 @@ class ExperimentError(RuntimeError):
     """A measurement did not come to its end; the text says what is kept, and what to do."""
 
 
+__all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
+           "measure", "recovered", "repeat"]
 RUNS = PROJECT / "runs"
-# No key and nothing unique: a proxy or a pool that sent a write a second time must be able to,
-# or the check for doubles could not fail. The second statement is for a lab that is older; it
-# would wait for every open write, so it is left out where there is nothing to do.
-TABLE = """
-create table if not exists lab.writes (
-    id bigint not null,
-    at timestamptz not null default clock_timestamp(),
-    geom geometry(Point, 4326));
-do $$ begin
-    if exists (select from pg_constraint where conname = 'writes_pkey') then
-        alter table lab.writes drop constraint writes_pkey;
-    end if;
-end $$;
-create index if not exists writes_id on lab.writes (id);
-"""
+# what the trials of one series have in common
+ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery")
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
-            after: float = 5, recovery: float = 60, rate: float = 10, timeout: float = 2,
+            after: float = 5, recovery: float = 60,
+            rate: float | Mapping[str, float] = 10, timeout: float | Mapping[str, float] = 2,
             lanes: tuple[str, ...] = probe.LANES, layer: str = "alive",
-            folder: str | Path | None = None, say=print) -> Run:
+            about: dict | None = None, folder: str | Path | None = None, say=print) -> Run:
     """Ask the VIP steadily while `fault` comes and goes, and keep what happened.
 
     Parameters
@@ -53,6 +44,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     recovery : float, seconds; how long to wait for every lane to succeed again before the
         fault is undone. If that does not come, the run says so: it is a result.
     rate, timeout, lanes, layer : see probe.vip.
+    about : more settings that the run is to be kept with.
     folder : where the run is kept; a new one under runs/ by default.
 
     Returns the Run, with the numbered rows that each member of the database held at the end.
@@ -61,11 +53,13 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     fault = faults.named(lab, fault) if isinstance(fault, str) else fault
     target = fault.aim()  # may move the primary; before the probes start
     settings = run.about(lab, fault=fault.name, title=fault.title, colour=fault.colour,
-                         target=target.what, rate=rate, timeout=timeout, layer=layer)
+                         target=target.what, rate=rate, timeout=timeout, layer=layer,
+                         lanes=list(lanes), before=before, during=during, after=after,
+                         recovery=recovery, images=stack.digests(lab), **(about or {}))
     first = first_row(lab)
     events: list[tuple] = []
-    with probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout, first=first,
-                   layer=layer) as probes:
+    with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout,
+                                                first=first, layer=layer) as probes:
         def note(kind: str, what: str = "") -> None:
             events.append((probes.now(), kind, what, fault.name))
 
@@ -76,17 +70,71 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
             recovered(probes, recovery, note)
         recovered(probes, recovery, note)
         probes.watch(after)
+    settings["lateness"] = probes.lateness()
+    result = run.make(probes.samples(), events, settings=settings,
+                      system=watched.seen(probes.began))
     folder = Path(folder or run.folder_for(RUNS, fault.name))
     try:
         rows = final_reads(lab, first, first + 2 * probe.HALF)
     except WaitTimeout as error:
-        kept = run.make(probes.samples(), events, settings=settings).save(folder)
-        raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples "
-                              f"are in {_short(kept)}; see: gislab status") from None
-    result = run.make(probes.samples(), events, settings=settings, rows=rows)
+        raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples are "
+                              f"in {_short(result.save(folder))}; see: gislab status") from None
+    result = dataclasses.replace(result, rows=run.rows(rows))
     kept = result.save(folder)
     say(f"{fault.title}: {len(result.samples)} questions, kept in {_short(kept)}")
     return result
+
+
+def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: float = 5,
+           settle: float = 5, seed: int = 1, folder: str | Path | None = None, say=print,
+           **how) -> list[Run]:
+    """Measure a fault `n` times, each time in a lab that is whole and has settled.
+
+    Every trial is kept as soon as it is done. After an interrupt the same call with the same
+    folder goes on: what is there is not measured again.
+
+    Parameters
+    ----------
+    fault : a fault's name, or what makes one for a lab.
+    before : float, seconds of calm; up to one more is added, by `seed`, so that the trials strike
+        at different moments of the parts' timers.
+    settle : float, seconds between a lab that is whole and the next trial; it must be whole
+        after them, too.
+    folder : where the trials are kept, as 001, 002, ...; a new one under runs/ by default.
+    how : as for `measure`.
+    """
+    make = fault if callable(fault) else (lambda lab: faults.named(lab, fault))
+    name = make(lab).name
+    folder = Path(folder or run.folder_for(RUNS, f"{name}-trials"))
+    done: list[Run] = []
+    try:
+        for number in range(1, n + 1):
+            kept = folder / f"{number:03d}"
+            if not (kept / "run.json").exists():
+                heal(lab, say=say)
+                _fresh(lab, settle)
+                say(f"trial {number} of {n}")
+                calm = before + random.Random(1000 * seed + number).random()
+                try:
+                    measure(lab, make(lab), before=calm, folder=kept, say=say,
+                            about={"seed": seed, "trial": number}, **how)
+                except ExperimentError as error:
+                    say(f"trial {number}: {error}")  # it is kept, and a result
+            done.append(run.load(kept))
+            if done[-1].fault != name:
+                raise ExperimentError(f"{kept} is a run of {done[-1].fault}, not of {name}; take "
+                                      "another folder")
+            unlike = [key for key in ALIKE
+                      if done[-1].settings.get(key) != done[0].settings.get(key)]
+            if unlike:
+                raise ExperimentError(f"{kept} was not measured as the first trial was: other "
+                                      f"{', '.join(unlike)}; take another folder")
+            longest = max((o.outage for o in _outages(done[-1]) if o.recovered), default=0)
+            say(f"trial {number} of {n}: {longest:.2f} s on the worst lane")
+    finally:
+        say(f"{name}: {len(done)} of {n} trials are kept in {_short(folder)}"
+            + ("" if len(done) == n else "; with that folder it goes on from there"))
+    return done
 
 
 @contextmanager
@@ -141,12 +189,12 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
     """
     # Questions sent less than `timeout` ago may have no answer yet, and count as not failed;
     # so the last answered ones decide, and there must be enough of them.
-    enough = max(3, int(probes.rate * steady / 2))
+    enough = {lane: max(3, int(rate * steady / 2)) for lane, rate in probes.rates.items()}
 
     def ask() -> None:
         since = probes.now() - steady
         bad = [lane for lane, outcomes in probes.recent(since).items()
-               if len(outcomes) < enough or set(outcomes) != {"ok"}]
+               if len(outcomes) < enough[lane] or set(outcomes) != {"ok"}]
         if bad:
             probes.watch(0)  # raises if the probes themselves have died
             raise NotYet(", ".join(bad))
@@ -157,69 +205,20 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
         note("not recovered", str(error))
 
 
-def first_row(lab: Lab) -> int:
-    """Have the table of writes; return a number that no row of an earlier run has reached."""
-    with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
-        connection.execute(TABLE)
-        highest = connection.execute("select coalesce(max(id), 0) from lab.writes").fetchone()[0]
-    return (highest // probe.HALF + 1) * probe.HALF
+def _fresh(lab: Lab, settle: float) -> None:
+    """Wait until the lab is whole, and is so still after `settle` seconds."""
+    cluster.ready(lab, say=None, timeout=300)
+    end = time.monotonic() + settle
+
+    def ask() -> None:
+        if time.monotonic() < end:
+            raise NotYet(f"it has {settle:g} s")
+    until(ask, what="the lab to settle", timeout=settle + 10, every=min(0.5, settle))
+    cluster.ready(lab, say=None, timeout=300)
 
 
-def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60, replicas: bool = True
-                ) -> list[tuple]:
-    """Read from every member which rows from `first` up to `end` it holds, and how often each.
-
-    Only once no write is under way any more (one whose client has gone may wait for a replica
-    still), and every replica has replayed what the primary had written by then.
-
-    Parameters
-    ----------
-    replicas : False reads the primary alone, for a lab that has not come back as a whole.
-
-    Returns the lines of run.Run.rows; WaitTimeout says which member could not be read.
-    """
-    query = (f"select id, count(*) from lab.writes where id >= {first} and id < {end} "
-             "group by id order by id")
-
-    def ask() -> list[tuple]:
-        _quiet(lab)
-        try:
-            if replicas:
-                postgis.replayed(lab)
-            primary, table = postgis.primary(lab), postgis.each(lab, query)
-        except (psycopg.OperationalError, CommandFailed, WaitTimeout) as error:
-            raise NotYet(_line(error)) from None
-        if not replicas:
-            table = table[table["member"] == primary]
-        found = {}
-        for member, answer in zip(table["member"], table["answer"], strict=True):
-            role = "primary" if member == primary else "replica"
-            try:
-                found[f"{role} {member}"] = {int(row): int(times) for row, times in
-                                             (line.split("|") for line in answer.splitlines())}
-            except ValueError:
-                raise NotYet(f"{member}: {_line(answer)}") from None
-        wanted = len(MEMBERS) if replicas else 1
-        if len(found) < wanted:
-            raise NotYet(f"{len(found)} of {wanted} members answer")
-        return history.reads(found)
-    return until(ask, what="every member to tell its rows", timeout=timeout, every=1)
-
-
-def _quiet(lab: Lab) -> None:
-    """Raise NotYet while a transaction that writes lab.writes is open on the primary.
-
-    One that waits for a replica has committed, and holds its locks until it is answered.
-    """
-    question = ("select count(*) from pg_locks where relation = 'lab.writes'::regclass "
-                "and mode = 'RowExclusiveLock'")
-    try:
-        with postgis.connect(lab, "gis", port=lab.ports.primary) as connection:
-            open_ = connection.execute(question).fetchone()[0]
-    except psycopg.OperationalError as error:
-        raise NotYet(_line(error)) from None
-    if open_:
-        raise NotYet(f"{open_} writes are under way")
+def _outages(made: Run) -> list[outage.Outage]:
+    return [outage.of(made, probe) for probe in made.probes]
 
 
 def _journal(lab: Lab) -> Path:
@@ -233,10 +232,6 @@ def _remember(lab: Lab, fault: Fault) -> None:
 
 def _forget(lab: Lab) -> None:
     _journal(lab).unlink(missing_ok=True)
-
-
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[-300:]
 
 
 def _short(path: Path) -> Path:

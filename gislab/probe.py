@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 
 import pandas as pd
 from psycopg.conninfo import make_conninfo
@@ -50,22 +51,25 @@ class Probes:
     Parameters
     ----------
     lanes : name -> Question.
-    rate : float, questions per second and lane.
+    rate : questions per second: float, for every lane; or name -> float.
     limit : int, how many questions of a lane may wait for their answers; one that comes due
         beyond that is left out. None: as many as there are, which is what an outage looks like.
     """
 
-    def __init__(self, lanes: dict[str, Question], *, rate: float = 10, limit: int | None = None):
-        self.lanes, self.rate, self.limit = lanes, rate, limit
+    def __init__(self, lanes: dict[str, Question], *, rate: float | Mapping[str, float] = 10,
+                 limit: int | None = None):
+        self.lanes, self.limit = lanes, limit
+        self.rates = {lane: _of(lane, rate) for lane in lanes}
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
         self._error: BaseException | None = None
-        self._begin = 0.0
+        self._late: list[float] = []  # seconds, of each question behind its schedule
+        self.began = 0.0  # on the monotonic clock
 
     def __enter__(self) -> Probes:
-        self._begin = time.monotonic()
+        self.began = time.monotonic()
         self._thread.start()
         return self
 
@@ -75,7 +79,7 @@ class Probes:
 
     def now(self) -> float:
         """Return the seconds since the start, on the clock of the samples."""
-        return time.monotonic() - self._begin
+        return time.monotonic() - self.began
 
     def watch(self, seconds: float) -> None:
         """Let the probes ask for `seconds`; raises what made them stop, if anything did."""
@@ -95,6 +99,16 @@ class Probes:
             if sent >= since:
                 found[name].append(outcome)
         return found
+
+    def lateness(self) -> dict[str, float]:
+        """Return how late questions were sent, in seconds: median, p99, most.
+
+        It is this machine's own fault, and no part of an answer's time. More than the pause
+        between two questions means that it was too busy to measure.
+        """
+        late = pd.Series(self._late or [0.0])
+        return {"median": round(late.median(), 4), "p99": round(late.quantile(0.99), 4),
+                "most": round(late.max(), 4)}
 
     def _main(self) -> None:
         try:
@@ -116,20 +130,21 @@ class Probes:
         asked: set[asyncio.Task] = set()
         number = 0
         while not self._stop.is_set():
-            due = (number + phase) / self.rate
+            due = (number + phase) / self.rates[name]
             if due > self.now():
                 await asyncio.sleep(min(due - self.now(), 0.2))
                 continue
             if self.limit is None or len(asked) < self.limit:
-                task = asyncio.create_task(self._one(name, question, number))
+                task = asyncio.create_task(self._one(name, question, number, due))
                 asked.add(task)
                 task.add_done_callback(asked.discard)
             number += 1
         if asked:
             await asyncio.wait(asked, timeout=self._patience)
 
-    async def _one(self, name: str, question: Question, number: int) -> None:
+    async def _one(self, name: str, question: Question, number: int, due: float) -> None:
         sent = self.now()
+        self._late.append(sent - due)
         outcome, detail = "ok", ""
         try:
             # A question has its own, kinder way to give up; this is for one that has none left.
@@ -146,33 +161,34 @@ class Probes:
                               question.row(number)))
 
 
-def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float = 10, timeout: float = 2,
-        first: int = 0, layer: str = "alive") -> Probes:
+def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float | Mapping[str, float] = 10,
+        timeout: float | Mapping[str, float] = 2, first: int = 0, layer: str = "alive") -> Probes:
     """Return the probes that ask the lab's VIP, ready for `with`.
 
     Parameters
     ----------
     lanes : of `maps`, `features` (WFS), `sql_read` and `sql_write` (through Pgpool) and
         `write_primary` (straight to the primary).
-    rate : float, questions per second for each lane; at ten, a gap is known to 0.1 s.
-    timeout : float, seconds for a statement, and for a connection. A map may take longer, as
-        people have more patience than programs, up to PATIENCE.
+    rate : float, questions per second for each lane; at ten, a gap is known to 0.1 s. Or lane
+        -> float.
+    timeout : float, seconds for a statement, and for a connection; or lane -> float. A map may
+        take longer, as people have more patience than programs, up to PATIENCE.
     first : int, the number of the first row written; each lane has HALF numbers of its own.
     layer : what the maps show; `alive` is in every lab, `countries` needs the data.
     """
-    def http(url: str, judge) -> Maps:
-        return Maps(url, judge=judge, timeout=max(timeout, PATIENCE), connect=timeout)
+    def http(url: str, judge, wait: float) -> Maps:
+        return Maps(url, judge=judge, timeout=max(wait, PATIENCE), connect=wait)
 
     read = "select id, st_astext(geom) from lab.alive"
     make = {
-        "maps": lambda: http(map_url(lab.maps_url, layer), judge_png),
-        "features": lambda: http(feature_url(lab.maps_url), judge_features),
-        "sql_read": lambda: Sql(_dsn(lab, "reader", lab.ports.sql), read, timeout=timeout),
-        "sql_write": lambda: _writer(lab, lab.ports.sql, timeout=timeout, first=first),
-        "write_primary": lambda: _writer(lab, lab.ports.primary, timeout=timeout,
-                                         first=first + HALF),
+        "maps": lambda wait: http(map_url(lab.maps_url, layer), judge_png, wait),
+        "features": lambda wait: http(feature_url(lab.maps_url), judge_features, wait),
+        "sql_read": lambda wait: Sql(_dsn(lab, "reader", lab.ports.sql), read, timeout=wait),
+        "sql_write": lambda wait: _writer(lab, lab.ports.sql, timeout=wait, first=first),
+        "write_primary": lambda wait: _writer(lab, lab.ports.primary, timeout=wait,
+                                              first=first + HALF),
     }
-    return Probes({lane: make[lane]() for lane in lanes}, rate=rate)
+    return Probes({lane: make[lane](_of(lane, timeout)) for lane in lanes}, rate=rate)
 
 
 def writers(lab: Lab, *, rate: float = 5, timeout: float = 2, first: int = 0) -> Probes:
@@ -196,6 +212,10 @@ def _writer(lab: Lab, port: int, *, timeout: float, first: int, host: str | None
               "(%s, st_setsrid(st_makepoint(%s, %s), 4326)) returning id, " + history.SERVER)
     return Sql(_dsn(lab, "gis", port, host), insert, timeout=timeout, first=first,
                values=lambda row: (row, *history.place(row)))
+
+
+def _of(lane: str, value: float | Mapping[str, float]) -> float:
+    return value[lane] if isinstance(value, Mapping) else value
 
 
 def _dsn(lab: Lab, role: str, port: int, host: str | None = None) -> str:

@@ -1,28 +1,33 @@
 """One measurement, as a thing to keep: samples, events, rows found, settings.
 
-Nothing here needs a cluster: a saved run can be read, judged and drawn anywhere.
+Nothing here needs a cluster: a saved run can be read, judged and drawn anywhere. What is in the
+folder of a run, column by column, is told in docs/run-format.md.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import pyarrow
 
 from .settings import Lab
 
-FORMAT = 1
+FORMAT = 2  # 1 had no table `system`, and is read still
 OUTCOMES = ("ok", "failed", "unknown")
 
 _SAMPLES = {"probe": "str", "sent": "float64", "took": "float64", "outcome": "str",
             "detail": "str", "row": "Int64"}
 _EVENTS = {"t": "float64", "kind": "str", "what": "str", "fault": "str"}
 _ROWS = {"row": "Int64", "times": "Int64", "reader": "str"}
+_SYSTEM = {"t": "float64", "node": "str", "kind": "str", "what": "str", "state": "str"}
+TABLES = {"samples": _SAMPLES, "events": _EVENTS, "rows": _ROWS, "system": _SYSTEM}
 
 
 class RunError(ValueError):
@@ -42,12 +47,15 @@ class Run:
     rows : the numbered rows that each reader (the primary, each replica) held after the run, and
         how many times each; a reader has one line without a row, even if it held none.
     settings : lab, kind ("virtual" or "pi"), map_server, fault, started, versions, ...
+    system : what the parts of the lab said of themselves meanwhile, one line for each change:
+        t [s, the same clock]; node, the Pi that saw it; kind, what, state: see watch.py.
     """
 
     samples: pd.DataFrame
     events: pd.DataFrame
     settings: dict
     rows: pd.DataFrame = field(default_factory=lambda: frame([], _ROWS))
+    system: pd.DataFrame = field(default_factory=lambda: frame([], _SYSTEM))
 
     @property
     def fault(self) -> str:
@@ -68,19 +76,26 @@ class Run:
         """Write the run into `folder` (made if need be) as Parquet and JSON."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("samples", "events", "rows"):
-            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         # The JSON last: a folder without it is a run that was not written to its end.
+        (folder / "run.json").unlink(missing_ok=True)
         text = json.dumps({"format": FORMAT, "settings": self.settings}, indent=2)
+        for name in TABLES:
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         (folder / "run.json").write_text(text + "\n")
         return folder
 
 
 def make(samples: list | pd.DataFrame, events: list | pd.DataFrame = (), *,
-         settings: dict | None = None, rows: list | pd.DataFrame = ()) -> Run:
+         settings: dict | None = None, rows: list | pd.DataFrame = (),
+         system: list | pd.DataFrame = ()) -> Run:
     """Return a Run of lists of tuples in the order of the columns, or of tables."""
     return Run(frame(samples, _SAMPLES), frame(events, _EVENTS), dict(settings or {}),
-               frame(rows, _ROWS))
+               frame(rows, _ROWS), frame(system, _SYSTEM))
+
+
+def rows(found: list | pd.DataFrame) -> pd.DataFrame:
+    """Return the table Run.rows of lines such as history.reads makes them."""
+    return frame(found, _ROWS)
 
 
 def load(folder: str | Path) -> Run:
@@ -90,11 +105,29 @@ def load(folder: str | Path) -> Run:
         head = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"{folder}: not a whole run ({error}); measure it again") from None
-    if head.get("format") != FORMAT:
+    if head.get("format") not in range(1, FORMAT + 1):
         raise RunError(f"{folder}: written in format {head.get('format')}, this gislab reads "
-                       f"{FORMAT}; measure again, or read it with the gislab that wrote it")
-    tables = [pd.read_parquet(folder / f"{n}.parquet") for n in ("samples", "events", "rows")]
-    return make(tables[0], tables[1], settings=head["settings"], rows=tables[2])
+                       f"1 to {FORMAT}; measure again, or read it with the gislab that wrote it")
+    tables: dict = dict.fromkeys(TABLES, ())
+    for name in TABLES if head["format"] > 1 else ("samples", "events", "rows"):
+        try:
+            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise RunError(f"{folder}: {name}.parquet is missing or damaged ({error}); copy the "
+                           "whole folder again, or measure again") from None
+    return make(tables["samples"], tables["events"], settings=head["settings"],
+                rows=tables["rows"], system=tables["system"])
+
+
+def load_all(folder: str | Path) -> list[Run]:
+    """Read every whole run below a folder, in the order of their names; RunError if none is.
+
+    A folder of `experiment.repeat` is such a one, and so is `runs/`.
+    """
+    found = [load(path.parent) for path in sorted(Path(folder).rglob("run.json"))]
+    if not found:
+        raise RunError(f"{folder}: holds no run; measure one: gislab experiment power_cut")
+    return found
 
 
 def folder_for(parent: str | Path, fault: str) -> Path:
@@ -114,6 +147,8 @@ def about(lab: Lab, **more: object) -> dict:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
+        "driver": {"machine": platform.machine(), "processors": os.cpu_count(),
+                   "system": f"{platform.system()} {platform.release()}"},
         **more,
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import shlex
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +49,35 @@ class Remote(Protocol):
     def run(self, args: Sequence[str], *, input: bytes | str | None = None,
             check: bool = True, timeout: float = 60) -> Result: ...
 
+    def listen(self, args: Sequence[str], *, input: str = "") -> Heard: ...
+
+
+class Heard:
+    """A command that goes on, and its lines as they come; `close` ends both, from any thread.
+
+    Its input stays open after `input`, so that the command knows when nobody listens any more.
+    """
+
+    def __init__(self, argv: Sequence[str], input: str):
+        self._process = subprocess.Popen(list(argv), stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                         start_new_session=True)  # Ctrl-C is not meant for it
+        try:
+            self._process.stdin.write(input.encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already, and so have its lines
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._process.stdout:
+            yield line.decode(errors="replace").rstrip("\n")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # its children know by this, too
+
 
 class Local:
     """Commands on this machine."""
@@ -62,6 +92,10 @@ class Local:
         if check and result.code:
             raise CommandFailed(self.name, result)
         return result
+
+    def listen(self, args: Sequence[str], *, input: str = "") -> Heard:
+        """Begin `args` and return its lines as they come."""
+        return Heard(args, input)
 
 
 class Ssh:
@@ -104,6 +138,13 @@ class Ssh:
             raise CommandFailed(self.name, result)
         return result
 
+    def listen(self, args: Sequence[str], *, input: str = "") -> Heard:
+        """Begin `args` on the machine and return its lines as they come.
+
+        They end when the machine does not answer any more; close what was returned then, too.
+        """
+        return Heard([*self._base, shlex.join(self._sudo + list(args))], input)
+
 
 class Recorded:
     """Saved answers in place of a machine; keeps the commands that were sent.
@@ -131,6 +172,9 @@ class Recorded:
                     raise CommandFailed(self.name, result)
                 return result
         raise AssertionError(f"no recorded answer for {shlex.join(words)}")
+
+    def listen(self, args: Sequence[str], *, input: str = "") -> Heard:
+        return Heard(["printf", "%s", self.run(args, input=input).out], "")
 
 
 def archive(files: dict[str, bytes]) -> bytes:

@@ -123,6 +123,30 @@ def containers(lab: Lab, service: str) -> list[tuple[nodes.Node, str]]:
     return [pair for pairs in nodes.each(lab, ask) for pair in pairs]
 
 
+def digests(lab: Lab) -> dict[str, str]:
+    """Return image -> `tag@digest` of what runs now, of those Pis that answer.
+
+    The digest is the image's own (of its configuration, and so of all its layers): the same on
+    every Pi, and in `gislab images` on the machine that built it. Two Pis that run two builds of
+    one image are both told, with ` and ` between.
+    """
+    wanted = f"label=com.docker.stack.namespace={NAME}"
+    script = (f"docker ps -q --filter {wanted} | xargs -r docker inspect "
+              "--format '{{.Config.Image}} {{.Image}}'")
+
+    def ask(node: nodes.Node) -> list[str]:
+        try:
+            return node.run(["sh", "-c", script], timeout=15).out.splitlines()
+        except CommandFailed:
+            return []
+    found: dict[str, set[str]] = {}
+    for line in sorted(line for lines in nodes.each(lab, ask) for line in lines):
+        reference, digest = line.split()
+        name, _, tag = reference.split("@")[0].rpartition("/")[2].partition(":")
+        found.setdefault(name, set()).add(f"{tag}@{digest}")
+    return {name: " and ".join(sorted(built)) for name, built in found.items()}
+
+
 def scale(lab: Lab, service: str, count: int, *, say=print, timeout: float = 180) -> None:
     """Run `count` tasks of a replicated service, and wait until they run."""
     manager = nodes.manager(lab)

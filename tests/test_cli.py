@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import invented
 import pandas as pd
 import pytest
 
@@ -11,7 +12,7 @@ from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
          "scale", "drain", "activate", "heal", "power-cut", "power-on",
-         "unplug", "plug", "notebooks")
+         "unplug", "plug", "notebooks", "experiment", "show")
 REAL = """
 kind = "pi"
 subnet = "192.168.1.0/24"
@@ -164,6 +165,67 @@ def test_what_was_done_is_said_in_the_past_tense(monkeypatch, capsys):
     monkeypatch.setattr(cli.nodes.virtual, "plug", lambda lab, name: None)
     assert cli.main(["plug", "pi2"]) == 0
     assert capsys.readouterr().out == "pi2: plug: done\n"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Two series that differ by a second, as folders."""
+    for name, slower in (("old", 0.0), ("new", 1.0)):
+        for number, one in enumerate(invented.series(7, slower=slower, seed=len(name)), 1):
+            one.save(tmp_path / name / f"{number:03d}")
+    return tmp_path
+
+
+def test_a_saved_series_is_told_and_drawn_without_a_lab(saved, monkeypatch, capsys):
+    wide(monkeypatch)
+    assert cli.main(["show", str(saved / "old")]) == 0
+    said = capsys.readouterr().out
+    assert "median [s]" in said and "inside" in said and "write_primary" in said
+    assert len(list((saved / "old" / "figures").glob("*.png"))) == 4
+    assert cli.main(["show", str(saved / "old" / "001")]) == 0
+    assert "serve again [s]" in capsys.readouterr().out
+
+
+def test_outages_that_became_longer_are_an_exit_code(saved, monkeypatch, capsys):
+    wide(monkeypatch)
+    old, new = str(saved / "old"), str(saved / "new")
+    assert cli.main(["show", new, "--against", old]) == 1
+    assert "slower" in capsys.readouterr().out
+    assert cli.main(["show", old, "--against", new]) == 0
+    assert "faster" in capsys.readouterr().out
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
+    assert cli.main(["show", str(tmp_path)]) == 1
+    assert "holds no run; measure one" in one_line(capsys)
+
+
+def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsys, tmp_path):
+    wide(monkeypatch)
+    asked = {}
+
+    def repeat(lab, fault, n, **how):
+        asked.update(how, fault=fault, n=n)
+        return invented.series(n)
+    monkeypatch.setattr(cli.experiment, "repeat", repeat)
+    folder = tmp_path / "trials"
+    assert cli.main(["experiment", "power_cut", "--trials", "3", "--folder", str(folder)]) == 0
+    assert (asked["fault"], asked["n"], asked["folder"]) == ("power_cut", 3, folder)
+    assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
+
+
+def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
+    def interrupt(*_, **how):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli.experiment, "repeat", interrupt)
+    assert cli.main(["experiment", "power_cut", "--trials", "9", "--folder", "kept"]) == 130
+    assert ("gislab experiment power_cut --trials 9 --folder kept"
+            in " ".join(capsys.readouterr().out.split()))
+
+
+def test_an_unknown_fault_is_answered_with_those_that_there_are(capsys):
+    assert cli.main(["experiment", "earthquake"]) == 1
+    assert "no fault 'earthquake'; there are switchover, " in one_line(capsys)
 
 
 def test_the_command_is_installed_and_runs_as_a_module():

@@ -5,7 +5,18 @@ import json
 import pandas as pd
 import pytest
 
-from gislab import experiment, faults, history, outage, postgis, probe, run, settings
+from gislab import (
+    cluster,
+    experiment,
+    faults,
+    history,
+    outage,
+    postgis,
+    probe,
+    reads,
+    run,
+    settings,
+)
 from gislab.wait import NotYet, WaitTimeout
 
 
@@ -32,8 +43,10 @@ class Answers:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, pis):
     """A lab of one switch: `whole[0]`. Returns (lab, whole, fault, writes held)."""
+    pis.answer("perl", out="1.00\tvip\t\there\n")
+    pis.answer("sh", "-c", out="r:5000/gislab/haproxy:a sha256:1111")
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     lab = settings.make({"map_server": "mapserver"})
     whole, writer = [True], Answers([True], first=1000)
@@ -76,6 +89,11 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
     assert measured.settings["kind"] == "virtual" and measured.settings["fault"] == "power_cut"
     kept = run.load(tmp_path / "run")
     assert len(kept.samples) == len(measured.samples)
+    assert kept.settings["images"] == {"haproxy": "a@sha256:1111"}
+    assert set(kept.system["node"]) == {"pi1", "pi2", "pi3"}
+    assert kept.system["t"].between(0, kept.samples["sent"].max() + 1).all()
+    assert 0 <= kept.settings["lateness"]["median"] < 1
+    assert kept.settings["recovery"] == 0.3 and kept.settings["lanes"] == list(probe.LANES)
 
 
 def test_a_planted_loss_and_an_unknown_that_did_happen_are_told(bench, tmp_path, monkeypatch):
@@ -104,7 +122,7 @@ def test_rows_that_nobody_can_read_are_an_error_and_the_samples_are_kept(
 def members(paper, monkeypatch):
     """Three members with what each answers; nothing is under way, all have replayed."""
     answers = {"postgis1": "7|1\n8|2", "postgis2": "7|1\n8|2", "postgis3": ""}
-    monkeypatch.setattr(experiment, "_quiet", lambda lab: None)
+    monkeypatch.setattr(reads, "_quiet", lambda lab: None)
     monkeypatch.setattr(postgis, "replayed", lambda lab: None)
     monkeypatch.setattr(postgis, "primary", lambda lab: "postgis2")
     monkeypatch.setattr(postgis, "each", lambda lab, query: pd.DataFrame(
@@ -134,7 +152,7 @@ def test_a_member_that_does_not_tell_its_rows_is_waited_for_and_named(members, p
 def test_the_rows_are_not_read_while_a_write_is_under_way(members, paper, monkeypatch):
     def busy(lab):
         raise NotYet("1 writes are under way")
-    monkeypatch.setattr(experiment, "_quiet", busy)
+    monkeypatch.setattr(reads, "_quiet", busy)
     with pytest.raises(WaitTimeout, match="under way"):
         experiment.final_reads(paper, 0, 10, timeout=0)
 
@@ -172,3 +190,73 @@ def test_a_journal_that_was_cut_off_is_no_riddle(bench):
     lab, *_ = bench
     (lab.home / "fault.json").write_text(json.dumps({"fault": "power_cut"})[:-5])
     assert experiment.heal(lab, say=lambda text: None) is None
+
+
+@pytest.fixture
+def standing(bench, monkeypatch):
+    """The lab of one switch, whole whenever it is asked; `ready` counts how often it was."""
+    lab, *_ = bench
+    ready = []
+    monkeypatch.setattr(cluster, "ready", lambda lab, **how: ready.append(how))
+    return lab, ready
+
+
+def test_trials_begin_in_a_lab_that_is_whole_before_and_after_it_has_settled(standing, tmp_path):
+    lab, ready = standing
+    said = []
+    runs = experiment.repeat(lab, "power_cut", 2, settle=0.1, folder=tmp_path / "series",
+                             **{**QUICK, "before": 0.2, "say": said.append})
+    assert [r.settings["trial"] for r in runs] == [1, 2] and len(ready) == 4
+    moments = {r.settings["before"] for r in runs}
+    assert len(moments) == 2 and all(0.2 <= m < 1.2 for m in moments)
+    assert {r.settings["seed"] for r in runs} == {1}
+    assert [len(r.samples) for r in run.load_all(tmp_path / "series")] == [
+        len(r.samples) for r in runs]
+    assert "2 of 2 trials are kept in" in said[-1]
+
+
+def test_an_interrupted_series_keeps_its_trials_and_goes_on_from_there(
+        standing, tmp_path, monkeypatch):
+    lab, _ = standing
+    measure, said, measured = experiment.measure, [], []
+
+    def once(*words, folder, **how):
+        measured.append(folder.name)
+        if measured == ["001", "002"]:
+            raise KeyboardInterrupt
+        return measure(*words, folder=folder, **how)
+    monkeypatch.setattr(experiment, "measure", once)
+    how = {**QUICK, "before": 0.1, "say": said.append, "folder": tmp_path / "series"}
+    with pytest.raises(KeyboardInterrupt):
+        experiment.repeat(lab, "power_cut", 2, settle=0.1, **how)
+    assert "1 of 2 trials are kept in" in said[-1] and "it goes on from there" in said[-1]
+    runs = experiment.repeat(lab, "power_cut", 2, settle=0.1, **how)
+    assert measured == ["001", "002", "002"] and len(runs) == 2
+
+
+def test_a_trial_whose_rows_cannot_be_read_is_a_result_and_not_the_end(
+        standing, tmp_path, monkeypatch):
+    lab, _ = standing
+
+    def silent(lab, first, end):
+        raise WaitTimeout("every member to tell its rows: not there")
+    monkeypatch.setattr(experiment, "final_reads", silent)
+    runs = experiment.repeat(lab, "power_cut", 2, settle=0.1, folder=tmp_path / "series",
+                             **{**QUICK, "before": 0.1})
+    assert len(runs) == 2
+    assert outage.writes_table(runs)["lost"].tolist() == ["not known"] * 2
+
+
+def test_trials_of_another_fault_are_not_mixed_in(standing, tmp_path):
+    lab, _ = standing
+    run.make([], settings={"fault": "unplugged"}).save(tmp_path / "series" / "001")
+    with pytest.raises(experiment.ExperimentError, match="is a run of unplugged"):
+        experiment.repeat(lab, "power_cut", 1, folder=tmp_path / "series", say=lambda text: None)
+
+
+def test_trials_that_were_measured_otherwise_are_not_mixed_in(standing, tmp_path):
+    lab, _ = standing
+    how = {**QUICK, "before": 0.1, "settle": 0.1, "folder": tmp_path / "series"}
+    experiment.repeat(lab, "power_cut", 1, **how)
+    with pytest.raises(experiment.ExperimentError, match="002 was not .* other rate; take"):
+        experiment.repeat(lab, "power_cut", 2, **how, rate=20)

@@ -26,7 +26,7 @@ MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py")) if dotte
 # Knowing one of these is knowing the Pis or the engine.
 MACHINES = {"virtual", "nodes", "images", "registry", "swarm", "stack", "cluster", "vip",
             "doctor", "engine", "faults", "victims", "blows", "cuts", "experiment", "torture",
-            "wars"}
+            "wars", "watch"}
 DOORS = {"shell", "engine", "images"}  # the last two let a program run on, or write to a log
 TEXT = {".py", ".sh", ".toml", ".md", ".yml", ".cfg", ".conf", ".ipynb", ".svg", ".sql", ".lua",
         ".txt", ".xml", ""}
@@ -88,7 +88,8 @@ def test_imports_point_down_only(name):
     assert name not in reached(name)
 
 
-@pytest.mark.parametrize("name", ["run", "history", "outage", "predict", "plot"])
+@pytest.mark.parametrize("name", ["run", "history", "outage", "holders", "phases", "trials",
+                                  "predict", "plot"])
 def test_reading_a_run_needs_no_cluster(name):
     assert not reached(name) & MACHINES
     everything = set().union(*map(outside, reached(name) | {name}))

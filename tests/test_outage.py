@@ -87,3 +87,115 @@ def test_an_outage_is_never_longer_than_the_run_and_never_negative(outcomes):
     if o.recovered:
         assert 0 <= o.outage <= len(outcomes) / 10 + 0.01
         assert (o.outage == 0) == all(x == "ok" for x in outcomes)
+
+
+def test_latencies_during_a_fault_are_those_until_it_was_undone():
+    r = run.make([("maps", 0.5, 0.01, "ok"), ("maps", 1.5, 0.3, "ok"), ("maps", 1.6, 2, "failed"),
+                  ("maps", 2.5, 0.02, "ok")], [(1.0, "strike"), (1.7, "undo"), (2.0, "undone")])
+    o = outage.of(r, "maps")
+    assert (o.p50_before, o.p99_during, o.p50_after) == (0.01, 0.3, 0.02)
+
+
+def test_the_time_without_success_is_that_of_all_outages_together():
+    r = lane((0, "ok"), (1, "failed"), (2, "ok"), (3, "ok"), (4, "failed"), (7, "ok"))
+    o = outage.of(r, "maps")
+    assert math.isclose(o.outage, 4) and math.isclose(o.total, 2 + 4)
+    assert outage.table(r)["in all [s]"].tolist() == ["6.00"]
+
+
+def test_of_a_lane_that_did_not_recover_the_time_so_far_is_told_as_the_least():
+    r = lane((0, "ok"), (1, "failed"), (5, "failed"))
+    assert math.isclose(outage.of(r, "maps").total, 5 - 0.01)
+    assert outage.table(r)["in all [s]"].tolist() == ["at least 4.99"]
+
+
+def two(maps, features):
+    """A run of two lanes of one layer, each answered after 10 ms."""
+    return run.make([(name, i / 10, 0.01, outcome)
+                     for name, own in (("maps", maps), ("features", features))
+                     for i, outcome in enumerate(own)], [(0.15, "strike")])
+
+
+def test_a_layer_is_away_only_while_none_of_its_lanes_succeeds():
+    r = two(["ok", "ok", "failed", "failed", "failed", "failed", "ok"],
+            ["ok", "ok", "ok", "failed", "failed", "ok", "ok"])
+    assert math.isclose(outage.of(r, "maps").outage, 0.5)
+    assert math.isclose(outage.layer(r, "maps").outage, 0.3)
+    assert math.isclose(outage.layer(r, "address").outage, 0.3)
+    assert outage.layer(r, "writes") is None
+    assert outage.layers_table(r)["layer"].tolist() == ["address", "maps"]
+
+
+def test_a_lane_that_fails_alone_takes_no_layer_down():
+    r = two(["ok"] * 8, ["ok"] + ["failed"] * 7)
+    assert not outage.of(r, "features").recovered
+    assert outage.layer(r, "maps").recovered and outage.layer(r, "maps").outage == 0
+
+
+OUTCOMES = st.lists(st.sampled_from(["ok", "failed", "unknown"]), min_size=1, max_size=30)
+# (seconds since the question before, seconds until its answer, outcome)
+QUESTIONS = st.lists(st.tuples(st.floats(0.001, 3), st.floats(0, 5),
+                               st.sampled_from(["ok", "failed", "unknown"])),
+                     min_size=1, max_size=30)
+
+
+def asked(questions, begin=0.0):
+    sent, found = begin, []
+    for pause, took, outcome in questions:
+        sent += pause
+        found.append(("maps", sent, took, outcome))
+    return found
+
+
+def same(a, b):
+    return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, abs_tol=1e-6)
+
+
+@given(QUESTIONS)
+def test_all_outages_together_are_as_long_as_the_longest_and_no_longer_than_the_run(questions):
+    samples = asked(questions)
+    o = outage.of(run.make(samples), "maps")
+    span = max(sent + took for _, sent, took, _ in samples) - samples[0][1]
+    assert 0 <= o.total <= span + 1e-9
+    if o.recovered:
+        assert o.outage <= o.total + 1e-9
+        assert (o.total == 0) == (o.outage == 0)
+        # an answer that came at once can close a gap of no length: then nothing was away
+        assert o.total == 0 or o.failed + o.unknown > 0
+    assert o.asked == o.failed + o.unknown + sum(s[3] == "ok" for s in samples)
+
+
+@given(QUESTIONS, st.randoms(use_true_random=False))
+def test_the_order_in_which_samples_were_written_down_does_not_matter(questions, random):
+    samples = asked(questions)
+    mixed = random.sample(samples, len(samples))
+    a, b = (outage.of(run.make(s), "maps") for s in (samples, mixed))
+    assert (same(a.outage, b.outage) and same(a.total, b.total) and a.recovered == b.recovered)
+
+
+@given(QUESTIONS, st.floats(0, 1000))
+def test_an_outage_is_as_long_on_any_clock(questions, later):
+    a, b = (outage.of(run.make(asked(questions, begin)), "maps") for begin in (0.0, later))
+    assert same(a.outage, b.outage) and same(a.total, b.total)
+
+
+@given(QUESTIONS, st.data())
+def test_one_more_success_never_makes_an_outage_longer(questions, data):
+    samples = asked(questions)
+    number = data.draw(st.integers(0, len(samples) - 1))
+    name, sent, took, _ = samples[number]
+    better = [*samples[:number], (name, sent, took, "ok"), *samples[number + 1:]]
+    a, b = (outage.of(run.make(s), "maps") for s in (samples, better))
+    if a.recovered:
+        assert b.recovered and b.outage <= a.outage + 1e-9 and b.total <= a.total + 1e-9
+
+
+@given(OUTCOMES, OUTCOMES)
+def test_no_layer_is_away_for_longer_than_any_of_its_lanes(maps, features):
+    r = two(maps, features)
+    whole, lanes = outage.layer(r, "maps"), [outage.of(r, p) for p in r.probes]
+    assert whole.recovered == any(o.recovered for o in lanes)
+    for o in lanes:
+        if o.recovered:
+            assert whole.outage <= o.outage + 1e-9 and whole.total <= o.total + 1e-9
+    assert whole.asked == sum(o.asked for o in lanes)

@@ -2,6 +2,8 @@
 
 import io
 
+import invented
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
@@ -45,6 +47,22 @@ def test_a_timeline_shows_the_outage_and_draws_the_prediction():
     assert "predicted at most" in texts(figure)
 
 
+def test_a_timeline_shows_who_held_what_beside_the_questions_if_anybody_watched():
+    watched, blind = plot.timeline(invented.one()), plot.timeline(invented.one(seen=False))
+    assert len(watched.axes) == len(blind.axes) + 1 == 5
+    for said in ("VIP", "primary", "map servers up", "postgis2", "Swarm's leader"):
+        assert said in texts(watched.axes[-1])
+    assert "primary: postgis1, then postgis2" in watched.alt
+    strip = watched.axes[-1]
+    labels = [label.get_text() for label in strip.get_yticklabels()]
+    begins = [(labels[round(bar.get_y() + 0.4)], round(bar.get_x(), 2)) for bar in strip.patches
+              if 0 <= bar.get_y() + 0.4 < 5 and bar.get_height() == pytest.approx(0.8)]
+    strike = invented.one().at("strike")
+    assert ("VIP", round(strike + 0.7, 2)) in begins
+    assert ("primary", round(strike + 1.7, 2)) in begins
+    assert edge_is_blank(watched)
+
+
 def test_a_lane_that_did_not_recover_is_called_so_and_drawn_without_a_length():
     one = example(recovers=False)
     assert "not recovered" in texts(plot.timeline(one))
@@ -77,3 +95,88 @@ def test_a_notebook_is_given_a_png_and_a_text_for_those_who_cannot_see_it():
 def test_a_run_without_a_fault_is_drawn_too():
     calm = run.make([("maps", 0.1, 0.01, "ok")], settings={"kind": "virtual"})
     assert "no fault" in texts(plot.timeline(calm)) and plot.outages([calm]).png()
+
+
+def many():
+    return [*invented.series(7), *invented.series(3, "ring_cut", seed=5),
+            invented.one("ring_cut", ends=False)]
+
+
+MANY = [plot.ecdf, plot.breakdown, plot.against]
+
+
+@pytest.mark.parametrize("draw", MANY)
+def test_a_figure_of_many_trials_says_where_how_many_and_in_which_unit(draw):
+    figure = draw(many())
+    said = texts(figure)
+    assert "virtual lab (virtual Pis), maps by MapServer" in said
+    assert "power cut: VIP and primary, 7 trials" in said
+    assert "network cut: a ring, 4 trials" in said
+    assert "seconds" in said and "SQL write (Pgpool)" in said
+    assert all(name in figure.alt for name in ("power cut", "a ring", "maps (WMS)"))
+
+
+@pytest.mark.parametrize("draw", MANY)
+def test_no_label_of_a_figure_of_many_trials_is_clipped(draw):
+    assert edge_is_blank(draw(many()))
+
+
+@pytest.mark.parametrize("draw", MANY)
+def test_one_calm_run_is_drawn_too(draw):
+    calm = [invented.one("switchover", vip=None, lock=None)]
+    assert draw(calm).png() and "1 trial" in texts(draw(calm))
+
+
+@pytest.mark.parametrize("draw", MANY)
+def test_a_figure_in_shades_of_grey_says_the_same(draw):
+    """Lanes differ in dash and marker, phases in hatching: no two are told by colour alone."""
+    looks = {"ecdf": [(line.get_linestyle(), line.get_marker())
+                      for line in plot.ecdf(many()).legends[0].get_lines()],
+             "breakdown": [(patch.get_hatch(), sum(patch.get_facecolor()[:3]) == 3)
+                           for patch in plot.breakdown(many()).legends[0].get_patches()],
+             "against": [(line.get_marker(), line.get_markerfacecolor())
+                         for line in plot.against(many()).legends[0].get_lines()
+                         if line.get_marker() != "None"]}[draw.__name__]
+    assert len(looks) >= 3 and len(set(looks)) == len(looks)
+
+
+def test_the_line_of_a_lane_that_did_not_always_recover_ends_below_all():
+    panel = plot.ecdf(many()).axes[1]
+    heights = [max(line.get_ydata()) for line in panel.get_lines()]
+    assert sorted(np.round(heights, 2)) == [0.75, 0.75, 0.75, 1.0]
+
+
+def test_a_saved_series_is_drawn_beside_a_new_one():
+    figure = plot.ecdf(invented.series(6), invented.series(8, seed=2))
+    assert "before: 8 trials" in texts(figure)
+    assert len(figure.axes[0].get_lines()) == 8
+
+
+def test_the_parts_of_an_outage_are_drawn_one_behind_the_other():
+    figure = plot.breakdown([invented.one(vip=0.7, lock=1.4, serve=0.9)])
+    bars = [bar.patches[0] for bar in figure.axes[0].containers]
+    detect, decide, serve = bars[-3:]  # of the last lane
+    assert detect.get_x() == 0 and detect.get_width() == pytest.approx(1.4, abs=0.01)
+    assert decide.get_x() == pytest.approx(detect.get_width())
+    assert serve.get_x() == pytest.approx(detect.get_width() + decide.get_width())
+    assert "primary to postgis2" in texts(figure) and "VIP to pi2" in texts(figure)
+
+
+def test_an_outage_that_nobody_watched_is_drawn_in_one_piece():
+    figure = plot.breakdown([invented.one(seen=False)])
+    assert len(figure.axes[0].containers) == 4 and "not told apart" in texts(figure)
+
+
+def test_what_was_measured_is_drawn_over_what_was_predicted_and_counted():
+    figure = plot.against([invented.one(vip=0.5, lock=None, fault="haproxy_killed", seed=i)
+                           for i in range(3)])
+    assert texts(figure).count("3 of 3 inside") == 4
+    assert "no theory" in texts(plot.against([invented.one("unheard of")]))
+
+
+def test_the_figures_of_a_series_are_written_with_a_text_in_each(tmp_path):
+    written = plot.write(invented.series(2), tmp_path / "figures")
+    assert [path.name for path in written] == ["ecdf.png", "breakdown.png", "predicted.png",
+                                               "timeline.png"]
+    for path in written:
+        assert b"virtual lab" in path.read_bytes(), "the text for those who cannot see it"

@@ -284,3 +284,40 @@ def test_a_limit_keeps_the_unanswered_questions_of_a_lane_few(web):
         probes.watch(0.25)
         assert len(web.clients) <= 2
     assert 1 <= len(probes.samples()) <= 4
+
+
+class Stalls:
+    """A question that once keeps the whole program from going on, as a busy laptop does."""
+
+    timeout = 1
+
+    async def ask(self, number):
+        if number == 5:
+            threading.Event().wait(0.5)
+        return ""
+
+    def row(self, number):
+        return None
+
+    async def close(self):
+        pass
+
+
+def test_a_laptop_that_is_too_busy_to_ask_is_told_and_leaves_no_question_out():
+    with probe.Probes({"maps": Stalls()}, rate=50) as probes:
+        probes.watch(1.2)
+    late = probes.lateness()
+    assert 0.3 < late["most"] < 0.7 and late["median"] < 0.2
+    assert len(probes.samples()) >= 50  # what was due meanwhile was asked, too
+
+
+def test_each_lane_has_a_rate_and_a_timeout_of_its_own(paper, web, database):
+    lanes = {"maps": maps(web.url), "sql_read": sql(database)}
+    with probe.Probes(lanes, rate={"maps": 5, "sql_read": 40}) as probes:
+        probes.watch(1)
+    count = probes.samples()["probe"].value_counts()
+    assert 4 <= count["maps"] <= 7 and 30 <= count["sql_read"] <= 42
+    made = probe.vip(paper, rate=7, timeout={lane: 1 + i for i, lane in enumerate(probe.LANES)})
+    assert {lane: question.timeout for lane, question in made.lanes.items()} == {
+        "maps": probe.PATIENCE, "sql_read": 2, "sql_write": 3, "write_primary": 4}
+    assert set(made.rates.values()) == {7}

@@ -135,3 +135,23 @@ def test_an_archive_holds_the_files_for_anybody_to_read():
     with tarfile.open(fileobj=io.BytesIO(archive({"a/b": b"1", "c": b""}))) as tar:
         assert tar.getnames() == ["a/b", "c"] and tar.extractfile("a/b").read() == b"1"
         assert {m.mode for m in tar} == {0o644}
+
+
+def test_a_command_that_goes_on_is_heard_line_by_line_until_it_is_closed():
+    heard = Local().listen(["sh", "-c", "cat; echo after the end of its input"], input="one\n")
+    lines = iter(heard)
+    assert next(lines) == "one"  # while its input is open still: nothing has ended
+    heard.close()
+    assert list(lines) == [] and heard._process.returncode == -9
+
+
+def test_a_command_that_ends_at_once_has_no_lines_and_is_no_error():
+    heard = Local().listen(["true"], input="x" * 1_000_000)
+    assert list(heard) == []
+    heard.close()
+
+
+def test_a_recording_is_heard_like_a_machine():
+    recorded = Recorded({("perl",): "1\n2\n"})
+    assert list(recorded.listen(["perl", "-e", "x"], input="text")) == ["1", "2"]
+    assert recorded.inputs == ["text"]

@@ -251,3 +251,21 @@ def test_no_secret_is_to_be_read_in_what_the_swarm_shows(whole):
     text += "".join(nodes.each(whole, shown))
     assert not [name for name, value in zip(settings.SECRETS, secrets, strict=True)
                 if value in text]
+
+
+def test_what_runs_is_told_by_the_digests_of_the_pis_own_engines(paper, pis):
+    """As `docker inspect` of Docker 26.1 said on the virtual lab, shortened."""
+    own = "172.30.16.5:5000/gislab/"
+    pis.answer("sh", "-c", out=f"{own}haproxy:amd64-0fd4 sha256:1111\n"
+                               f"{own}postgis:amd64-9abc sha256:2222\n")
+    assert stack.digests(paper) == {"haproxy": "amd64-0fd4@sha256:1111",
+                                    "postgis": "amd64-9abc@sha256:2222"}
+    (pi, command), *_ = pis.sent("sh", "-c")
+    assert pi == "pi1" and "label=com.docker.stack.namespace=gis" in command
+
+
+def test_two_builds_of_one_image_are_both_told_and_a_silent_pi_is_left_out(paper, pis):
+    pis.answer("sh", "-c", out="r:5000/gislab/haproxy:a sha256:1111")
+    pis[1].answers["sh", "-c"] = "r:5000/gislab/haproxy:b sha256:2222"
+    pis[2].answers["sh", "-c"] = Result((), 255, "", "no route")
+    assert stack.digests(paper) == {"haproxy": "a@sha256:1111 and b@sha256:2222"}

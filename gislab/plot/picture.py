@@ -1,0 +1,89 @@
+"""What all figures share: a picture for a notebook, colours, shapes, and how things are called."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import textwrap
+from collections.abc import Iterable
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .. import outage, predict
+from ..run import Run
+
+LABELS = {"maps": "maps (WMS)", "features": "features (WFS)", "sql_read": "SQL read\n(Pgpool)",
+          "sql_write": "SQL write\n(Pgpool)", "write_primary": "SQL write\n(primary)"}
+# outcome -> colour, marker, size, and how a reader calls it
+STYLES = {"ok": ("#0072B2", "o", 9, "ok"),
+          "failed": ("#D55E00", "x", 34, "failed"),
+          "unknown": ("#000000", "^", 30, "unknown (no answer)")}
+FAULT, MENDING, EXPECTED = "#F0E442", "#DDDDDD", "#CC79A7"
+HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+FILLS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+
+
+class Picture(Figure):
+    """A figure that a notebook shows once, uncut, and with a text for those who cannot see it.
+
+    It is not one of pyplot's, which a notebook would show a second time at the cell's end.
+    """
+
+    def __init__(self, **how):
+        super().__init__(layout="constrained", **how)
+        FigureCanvasAgg(self)
+        self.alt = ""
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG file."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight",
+                     metadata={"Description": self.alt})
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+
+def predicted(fault: str, probe: str, timing) -> predict.Prediction | None:
+    """Return what theory says, if it names an end that can be drawn."""
+    try:
+        found = predict.outage(fault, probe, timing)
+    except KeyError:
+        return None
+    return found if found.bounded else None
+
+
+def said(o: outage.Outage) -> str:
+    """Say what became of a lane."""
+    if not o.recovered:
+        return "not recovered"
+    if math.isclose(o.outage, 0):
+        return "no failure"
+    return f"{o.outage:.1f} s out, {o.failed + o.unknown} of {o.asked}\nnot ok"
+
+
+def title(run: Run) -> str:
+    """Return what a reader calls the fault of a run."""
+    return run.settings.get("title") or run.fault.replace("_", " ") or "no fault"
+
+
+def where(run: Run) -> str:
+    """Say where a run was made: on virtual or real Pis, with which map server."""
+    names = {"mapserver": "MapServer", "geoserver": "GeoServer"}
+    kind = {"virtual": "virtual Pis", "pi": "real Pis"}.get(run.settings.get("kind"), "?")
+    server = run.settings.get("map_server", "?")
+    return f"{run.settings.get('kind', '?')} lab ({kind}), maps by {names.get(server, server)}"
+
+
+def places(runs: Iterable[Run]) -> str:
+    """Say where all these runs were made; most often it is one place."""
+    return " / ".join(dict.fromkeys(where(run) for run in runs))
+
+
+def wrap(text: str, width: int = 24) -> str:
+    """Break a text into lines."""
+    return "\n".join(textwrap.wrap(text, width))

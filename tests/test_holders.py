@@ -1,0 +1,65 @@
+"""Who held what: from what several Pis say, of which one may be cut off."""
+
+import invented
+
+from gislab import holders, run
+from gislab.holders import Span
+
+
+def made(*system):
+    return run.make([("maps", 10.0, 0.0, "ok")], system=list(system))
+
+
+def test_an_address_goes_from_one_pi_to_the_other():
+    r = made((0.0, "pi1", "vip", "", "here"), (0.0, "pi2", "vip", "", "away"),
+             (4.0, "pi1", "vip", "", "away"), (4.5, "pi2", "vip", "", "here"))
+    assert holders.spans(r) == {"vip": [Span(0, 4, "pi1"), Span(4.5, 10, "pi2")]}
+
+
+def test_a_pi_that_is_not_heard_any_more_holds_nothing_that_we_know_of():
+    r = made((0.0, "pi1", "watch", "", "begins"), (0.0, "pi1", "vip", "", "here"),
+             (3.0, "pi1", "watch", "", "ends"))
+    assert holders.spans(r)["vip"] == [Span(0, 3, "pi1")]
+
+
+def test_two_holders_at_a_time_are_both_told():
+    r = made((0.0, "pi1", "vip", "", "here"), (5.0, "pi2", "vip", "", "here"))
+    assert holders.spans(r)["vip"] == [Span(0, 10, "pi1"), Span(5, 10, "pi2")]
+
+
+def test_what_most_say_counts_and_one_that_is_cut_off_does_not_take_a_leader_away():
+    three = [(0.0, pi, "consul_leader", "", "pi2") for pi in ("pi1", "pi2", "pi3")]
+    assert holders.spans(made(*three, (4.0, "pi1", "consul_leader", "", "")))[
+        "consul_leader"] == [Span(0, 10, "pi2")]
+    two = [(4.0, "pi1", "consul_leader", "", ""), (4.5, "pi3", "consul_leader", "", "")]
+    assert holders.spans(made(*three, *two))["consul_leader"] == [Span(0, 4.5, "pi2")]
+
+
+def test_of_two_opinions_with_as_many_voices_the_later_one_counts():
+    r = made((0.0, "pi1", "primary", "", "postgis1"), (0.0, "pi2", "primary", "", "postgis1"),
+             (4.0, "pi2", "primary", "", "postgis2"))
+    assert holders.spans(r)["primary"] == [Span(0, 4, "postgis1"), Span(4, 10, "postgis2")]
+
+
+def test_old_news_of_a_pi_that_has_come_back_is_outvoted():
+    r = made((0.0, "pi2", "primary", "", "postgis2"), (0.0, "pi3", "primary", "", "postgis2"),
+             (6.0, "pi1", "watch", "", "begins"), (6.0, "pi1", "primary", "", "postgis1"))
+    assert holders.spans(r)["primary"] == [Span(0, 10, "postgis2")]
+
+
+def test_map_servers_are_counted_by_the_haproxy_that_clients_meet():
+    r = made(*[(0.0, "pi1", "server", f"maps/maps{n}", "UP") for n in (1, 2, 3)],
+             *[(0.0, "pi2", "server", f"maps/maps{n}", "UP") for n in (1, 2)],
+             (0.0, "pi1", "vip", "", "here"), (2.0, "pi1", "server", "maps/maps1", "DOWN"),
+             (3.0, "pi1", "server", "primary/postgis1", "DOWN"),
+             (4.0, "pi2", "server", "maps/maps1", "DOWN"),
+             (6.0, "pi1", "vip", "", "away"), (6.5, "pi2", "vip", "", "here"))
+    assert holders.spans(r)["maps"] == [Span(0, 2, "3"), Span(2, 6.5, "2"), Span(6.5, 10, "1")]
+
+
+def test_a_run_that_nobody_watched_has_no_spans():
+    assert holders.spans(made()) == {}
+
+
+def test_all_that_was_watched_is_told_in_one_order():
+    assert list(holders.spans(invented.one())) == list(holders.ROWS)
