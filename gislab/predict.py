@@ -38,6 +38,7 @@ class Timing:
     probe_every: float = 0.25  # Consul gossip_lan.probe_interval
     suspicion: float = 4  # Consul gossip_lan.suspicion_mult
     servers: int = 3  # Consul
+    raft: float = 1.0  # Consul raft_multiplier; times 1 s: its heartbeat and election timeouts
     alive_ttl: float = 2.0  # Consul's TTL check of the member's container
     loop_wait: float = 1.0  # Patroni
     watch_postgres: float = 0.1  # how often the member's watcher looks for its PostgreSQL
@@ -230,19 +231,32 @@ def gossip_death(t: Timing) -> Prediction:
                       "Consul probes + suspicion (memberlist)")
 
 
+def election(t: Timing) -> Prediction:
+    """Consul's leader is dead: the others notice, and elect another.
+
+    A follower waits for a heartbeat timeout, drawn anew between one and two times `raft`. It is
+    refused a vote by one whose own has not passed yet, and then asks again after an election
+    timeout, drawn likewise. (hashicorp/raft, `runFollower` and `runCandidate` in raft.go)
+    """
+    return Prediction(t.raft, 4 * t.raft, "Consul's election (Raft)")
+
+
 def database_moves(t: Timing) -> Prediction:
     """A Pi with the primary vanishes: gossip, then the lock, a vote, promotion, HAProxy.
 
-    Patroni asks its peers before it takes the lock, and waits two seconds for one that drops
-    packets; the relay in between gives up sooner (images/postgis/peers.cfg). The VIP moves
-    meanwhile, and is sooner.
+    At worst that Pi led Consul, too: until there is another leader no lock falls, and Patroni,
+    which got errors, asks again at its next look. Patroni asks its peers before it takes the
+    lock, and waits two seconds for one that drops packets; the relay in between gives up sooner
+    (images/postgis/peers.cfg). The VIP moves meanwhile, and is sooner.
     """
     if t.session_ttl is not None:
         return _by_ttl(t)
-    dead = gossip_death(t)
+    dead, leader = gossip_death(t), election(t)
     rest = t.promotion + t.check_down
-    return Prediction(dead.least + t.promotion, dead.most + t.peer_poll + rest,
-                      f"{dead.formula} + peer poll + promotion + HAProxy check")
+    return Prediction(dead.least + t.promotion,
+                      max(dead.most, leader.most + t.loop_wait) + t.peer_poll + rest,
+                      f"{dead.formula}; or, if it led Consul, {leader.formula} + Patroni's look; "
+                      "+ peer poll + promotion + HAProxy check")
 
 
 def at_worst(p: Prediction) -> Prediction:

@@ -34,6 +34,13 @@ def test_suspicion_follows_memberlist():
     assert math.isclose(predict.gossip_death(many).least, 0.25 + 4 * 3 * 0.25)
 
 
+def test_a_pi_that_led_consul_costs_an_election_more():
+    at_least = predict.gossip_death(T).most + T.peer_poll + T.promotion + T.check_down
+    assert predict.database_moves(T).most > at_least
+    eager = dataclasses.replace(T, raft=0.1, loop_wait=0.1)
+    assert predict.database_moves(eager).most == at_least
+
+
 def test_a_lock_on_the_ttl_alone_is_many_times_slower():
     by_ttl = predict.database_moves(predict.Timing(session_ttl=20))
     assert by_ttl.least > 3 * predict.database_moves(T).most
@@ -83,6 +90,7 @@ def test_a_fault_without_a_theory_is_an_error():
     ("watch_postgres", "images/postgis/watch.sh", r'read -rt ([\d.]+) -u "\$never"'),
     ("peer_poll", "images/postgis/peers.cfg", r"timeout +connect +([\d.]+ms)"),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),
+    ("raft", "images/consul/entrypoint.sh", r'raft_multiplier\W+([\d.]+)'),
     ("suspicion", "images/consul/entrypoint.sh", r'suspicion_mult\W+([\d.]+)'),
     ("check_down", "stack/haproxy.cfg", r"port 8008 .*\bdowninter ([\d.]+ms)"),
     ("connect", "stack/haproxy.cfg", r"timeout +connect +([\d.]+ms)"),
