@@ -115,11 +115,11 @@ def backups(lab: Lab) -> None:
     table = _backup.table(lab)
     _need(table["node"].nunique() > 1, f"{table['node'].nunique()} Pis hold a backup",
           "gislab backup")
-    with postgis.connect(lab, "postgres", port=lab.ports.primary) as connection:
-        failing, = connection.execute(
-            "select coalesce(last_failed_time > last_archived_time, last_failed_time is not null) "
-            "from pg_stat_archiver").fetchone()
-    _need(not failing, "the last WAL was not archived", "gislab status: is another Pi there?")
+    try:
+        archived = _backup.flush(lab, say=lambda text: None)
+    except WaitTimeout:
+        archived = None
+    _need(archived, "the last WAL was not archived", "gislab status: is another Pi there?")
     _ok(f"{len(table)} backups on {', '.join(sorted(set(table['node'])))}; the WAL is archived")
 
 

@@ -15,7 +15,7 @@ BOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 SMALL = {"03": {"points": 5_000, "rows": 5, "seconds": 2},
          "04": {"width": 400, "requests_sent": 12, "seconds": 2},
          "05": {"seconds_before": 2, "seconds_after": 2},
-         "06": {"seconds": 2}}
+         "06": {"seconds": 2, "rate": 3}}
 
 every = pytest.mark.parametrize("book", [nbformat.read(path, as_version=4) for path in BOOKS],
                                 ids=[path.stem[:2] for path in BOOKS])
