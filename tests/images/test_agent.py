@@ -226,7 +226,7 @@ def test_old_versions_take_no_memory(serving, servers, urls, small):
 def test_its_words_and_its_processes_show_no_token(serving, servers, urls):
     """Neither the log nor the list of processes holds it."""
     def asking() -> str:
-        shown = str(servers[0].top())
+        shown = str(servers[0].top(ps_args="-ww -eo pid,args"))  # not cut off
         if "curl" not in shown:
             raise NotYet("no question is under way")
         return shown
