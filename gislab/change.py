@@ -6,15 +6,14 @@ when it was ordered, and an `undone`, when it was complete.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from . import probe, run
-from .run import Run
-from .settings import PROJECT, Lab
+from . import outage, probe, run
+from .run import RUNS, Run
+from .settings import Lab
 
 LANES = ("maps", "features")
 COLOUR = "#009E73"
@@ -47,7 +46,7 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
             events += [(probes.now(), kind, title, name) for kind in ("undo", "undone")]
         probes.watch(after)
     result = run.make(probes.samples(), events, settings=settings)
-    kept = result.save(Path(folder or run.folder_for(PROJECT / "runs", name)))
+    kept = result.save(Path(folder or run.folder_for(RUNS, name)))
     failed = int((result.samples["outcome"] != "ok").sum())
     say(f"{title}: took {events[-1][0] - events[0][0]:.0f} s; {failed} of {len(result.samples)} "
         f"questions failed; kept in {kept.name}")
@@ -57,30 +56,17 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
 def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run and lane: questions, failed ones, and how long answers took.
 
-    `p50` and `p99`, in milliseconds, are of the questions sent before the change was ordered,
-    while it went on, and after it was complete.
+    `p50` and `p99`, in milliseconds, are of answers before the change was ordered, and to
+    questions sent while it went on and after it was complete: see outage.Outage.
     """
     lines = []
     for one in [runs] if isinstance(runs, Run) else list(runs):
-        for lane, samples in one.samples.groupby("probe", sort=False):
+        for lane in one.probes:
+            o = outage.of(one, lane)
             line = {"change": one.settings.get("title", one.fault), "probe": lane,
                     "took [s]": round(one.at("undone") - one.at("strike"), 1),
-                    "asked": len(samples), "failed": int((samples["outcome"] != "ok").sum())}
-            for q in (50, 99):
-                line |= {f"p{q} {phase} [ms]": _quantile(part, q / 100)
-                         for phase, part in phases(one, samples).items()}
+                    "asked": o.asked, "failed": o.failed + o.unknown}
+            line |= {f"{q} {phase} [ms]": round(1000 * getattr(o, f"{q}_{phase}"), 1)
+                     for q in ("p50", "p99") for phase in PHASES}
             lines.append(line)
     return pd.DataFrame(lines)
-
-
-def phases(one: Run, samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the samples of a run by phase: before the change, during it, after it."""
-    begin, end = one.at("strike"), one.at("undone")
-    return {"before": samples[samples["sent"] < begin],
-            "during": samples[(samples["sent"] >= begin) & (samples["sent"] < end)],
-            "after": samples[samples["sent"] >= end]}
-
-
-def _quantile(part: pd.DataFrame, q: float) -> float:
-    good = part.loc[part["outcome"] == "ok", "took"]
-    return round(float(good.quantile(q)) * 1000, 1) if len(good) else math.nan

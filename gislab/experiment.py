@@ -13,7 +13,7 @@ from pathlib import Path
 from . import cluster, faults, outage, probe, run, stack, watch
 from .faults import Fault
 from .reads import TABLE, final_reads, first_row
-from .run import Run
+from .run import RUNS, Run
 from .settings import PROJECT, Lab
 from .wait import NotYet, WaitTimeout, until
 
@@ -24,7 +24,6 @@ class ExperimentError(RuntimeError):
 
 __all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
            "measure", "recovered", "repeat"]
-RUNS = PROJECT / "runs"
 # what the trials of one series have in common
 ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery")
 

@@ -131,6 +131,11 @@ def containers(lab: Lab) -> dict[str, tuple[nodes.Node, str]]:
     return dict(sorted(found.items()))
 
 
+def on(lab: Lab, pi: str) -> str:
+    """Return the member that is pinned to a Pi; of a fourth Pi, a name that nobody has."""
+    return f"postgis{[m.name for m in lab.machines].index(pi) + 1}"
+
+
 def pi(lab: Lab, member: str) -> str:
     """Return the Pi of a member: postgis1 is pinned to the first, see swarm.label."""
     return lab.machines[int(member.removeprefix("postgis")) - 1].name

@@ -99,7 +99,7 @@ def _notebook(lab: Lab, source: Path, folder: Path, parameters: dict) -> tuple[V
             shutil.copy(source, ran)
         text, leaked = export.redact(ran.read_text(), export.secrets(lab))
     problems += [f"showed the secret {name}; it was redacted here, now change it: "
-                 "gislab down, then gislab up" for name in leaked]
+                 f"gislab down, rm -r ~/.gislab/{lab.name}, then gislab up" for name in leaked]
     node = nbformat.reads(text, as_version=4)
     title = _title(node, source.stem)
     try:

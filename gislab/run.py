@@ -17,8 +17,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 
-from .settings import Lab
+from .settings import PROJECT, Lab
 
+RUNS = PROJECT / "runs"  # where measurements are kept unless they are told otherwise
 FORMAT = 2  # 1 had no table `system`, and is read still
 OUTCOMES = ("ok", "failed", "unknown")
 

@@ -179,21 +179,9 @@ def update(lab: Lab, service: str, image: str | None = None, *, say=print,
     ------
     StackError : there is no such service, or a new task did not run: the rest are the old ones.
     """
-    manager = nodes.manager(lab)
-    name = f"{NAME}_{service}"
     image = image or registry.reference(lab, lab.serves if service == "mapserver" else service)
-    try:
-        # --force: also where the image is the same, so that every task is a new one
-        manager.docker("service", "update", "--detach", "--force", "--image", image,
-                       "--with-registry-auth", "--no-resolve-image", name)
-    except CommandFailed as error:
-        raise StackError(f"{service} cannot be updated: {error.result.err.strip()}") from None
-    state = until(lambda: _updated(manager, name), what=f"{service} to be updated",
-                  timeout=timeout, every=1, progress=say)
-    if state != "completed":
-        raise StackError(f"{service}: Swarm {state} the update to {image}, since a new task did "
-                         f"not run; see: docker service ps {name}, then gislab up")
-    wait(lab, say=None, timeout=timeout)
+    _replace(lab, service, "--image", image, "--with-registry-auth", "--no-resolve-image",
+             timeout=timeout, progress=say)
     say(f"{service}: every task runs {image.rpartition('/')[2]}")
 
 
@@ -202,6 +190,7 @@ def spread(lab: Lab, service: str = "mapserver", *, say=print, timeout: float = 
 
     Nothing is done where no Pi has two tasks more than another; else every task is replaced, one
     after another. `timeout` is in seconds, for all of them; WaitTimeout says what is missing.
+    StackError: a new task did not run, the rest are where they were.
     """
     counts = [0 for _ in lab.machines]
     for node, _ in containers(lab, service):
@@ -209,11 +198,7 @@ def spread(lab: Lab, service: str = "mapserver", *, say=print, timeout: float = 
     if max(counts) - min(counts) < 2:
         say(f"{service}: spread evenly already, {' + '.join(map(str, counts))}")
         return
-    manager = nodes.manager(lab)
-    manager.docker("service", "update", "--detach", "--force", f"{NAME}_{service}")
-    until(lambda: _updated(manager, f"{NAME}_{service}"), what=f"{service} to be spread",
-          timeout=timeout, every=1)
-    wait(lab, say=None, timeout=timeout)
+    _replace(lab, service, timeout=timeout)
     say(f"{service}: spread evenly")
 
 
@@ -253,6 +238,21 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         "PORT_REPLICAS": str(lab.ports.replicas),
         "PORT_STATS": str(lab.ports.stats),
     }
+
+
+def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -> None:
+    """Have Swarm replace every task of a service, also where nothing else changes (--force)."""
+    manager, name = nodes.manager(lab), f"{NAME}_{service}"
+    try:
+        manager.docker("service", "update", "--detach", "--force", *how, name)
+    except CommandFailed as error:
+        raise StackError(f"{service} cannot be updated: {error.result.err.strip()}") from None
+    state = until(lambda: _updated(manager, name), what=f"{service} to be updated",
+                  timeout=timeout, every=1, progress=progress)
+    if state != "completed":
+        raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
+                         f"see: docker service ps {name}, then gislab up")
+    wait(lab, say=None, timeout=timeout)
 
 
 def _updated(manager: nodes.Node, name: str) -> str:

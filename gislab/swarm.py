@@ -7,7 +7,7 @@ import json
 
 import pandas as pd
 
-from . import handover, members, nodes
+from . import handover, members, nodes, stack
 from .settings import Lab
 from .shell import CommandFailed, Unreachable
 from .wait import NotYet, WaitTimeout, until
@@ -104,7 +104,7 @@ def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
     WaitTimeout : some tasks still stop; says how many. The Pi stays drained.
     """
     _check_majority(lab, name)
-    member = _member(lab, name)
+    member = members.on(lab, name)
     _lead_elsewhere(lab, member, say)
     # PostgreSQL stops at once, and HAProxy sees it half a second later
     _without_readers(lab, member)
@@ -193,21 +193,16 @@ def _unread(lab: Lab, member: str) -> None:
 
 
 def _haproxies(lab: Lab, order: str) -> list[str]:
-    """Give an order to the HAProxy of every Pi; return what each said."""
-    script = ('for c in $(docker ps -q --filter name=gis_haproxy); do docker exec "$c" sh -c '
-              f'"echo {order} | socat - /run/haproxy/admin.sock"; done')
-
-    def tell(node: nodes.Node) -> str:
+    """Give an order to the HAProxy of every Pi that answers; return what each said."""
+    def tell(pair: tuple[nodes.Node, str]) -> str:
+        node, container = pair
         try:
-            return node.run(["sh", "-c", script], check=False, timeout=20).out
-        except CommandFailed:  # a dark Pi sends nobody anywhere
+            return node.run(["docker", "exec", container, "sh", "-c",
+                             f"echo {order} | socat - /run/haproxy/admin.sock"],
+                            check=False, timeout=20).out
+        except CommandFailed:  # dark by now, and a dark Pi sends nobody anywhere
             return ""
-    return nodes.each(lab, tell)
-
-
-def _member(lab: Lab, name: str) -> str:
-    """Return the database's member on a Pi: postgis1 is pinned to the first, see label."""
-    return f"postgis{[m.name for m in lab.machines].index(name) + 1}"
+    return nodes.each(lab, tell, stack.containers(lab, "haproxy"))
 
 
 def _boss(lab: Lab) -> nodes.Node:

@@ -10,6 +10,7 @@ from gislab.shell import Result
 INFO = ("docker", "info", "--format", "{{.Swarm.LocalNodeState}}")
 LS = ("docker", "node", "ls")
 LABEL = ("docker", "node", "inspect")
+HAPROXY = ("docker", "ps", "-q", "--no-trunc")
 NO_MANAGER = Result((), 1, "", "Error response from daemon: This node is not a swarm manager.")
 
 
@@ -147,14 +148,15 @@ def test_a_pi_is_drained_and_waited_for(paper, standing, monkeypatch):
     monkeypatch.setattr(swarm.handover, "switchover", lambda *_, **__: pytest.fail("no need"))
     standing.answer("docker", "node", "ps", out="")
     standing.answer("docker", "ps", out="")
-    standing.answer("sh", "-c")
+    standing.answer(*HAPROXY, out="h1")
+    standing.answer("docker", "exec", "h1")
     told = []
     swarm.drain(paper, "pi2", say=told.append)
     assert [c for _, c in standing.sent("docker", "node", "update")] == [
         "docker node update --availability drain pi2"]
     assert told == ["pi2: drained, it runs nothing of the lab"]
     states = [c.split("replicas/postgis2 state ")[1].split()[0]
-              for _, c in standing.sent("sh", "-c") if "set server" in c]
+              for _, c in standing.sent("docker", "exec", "h1") if "set server" in c]
     assert sorted(states) == ["drain"] * 3 + ["ready"] * 3
     standing.answer("docker", "ps", out="gis_mapserver.1.x")
     with pytest.raises(TimeoutError, match=r"pi2 to be empty: .*\(1 tasks still stop\)"):
@@ -177,11 +179,13 @@ def test_the_primarys_pi_is_drained_when_another_one_leads(paper, standing, monk
 
 
 def test_who_still_reads_from_a_pi_is_counted_over_every_haproxy(paper, standing):
-    standing.answer("sh", "-c", out="# pxname,svname,qcur,qmax,scur\n"
+    standing.answer(*HAPROXY, out="h1")
+    standing.answer("docker", "exec", "h1", out="# pxname,svname,qcur,qmax,scur\n"
                     "replicas,postgis1,0,0,7,9\nreplicas,postgis2,0,0,2,9\nstats,BACKEND,0,0,,")
     with pytest.raises(wait.NotYet, match="6 connections"):
         swarm._unread(paper, "postgis2")
-    standing.answer("sh", "-c", out="replicas,postgis1,0,0,7,9\nreplicas,postgis2,0,0,0,9")
+    standing.answer("docker", "exec", "h1",
+                    out="replicas,postgis1,0,0,7,9\nreplicas,postgis2,0,0,0,9")
     swarm._unread(paper, "postgis2")
 
 

@@ -13,6 +13,7 @@ import json
 import tarfile
 
 from ..settings import Lab
+from ..shell import archive
 from . import geoserver, mapserver
 from .layers import Catalog, CatalogError, Layer, Rule, Style, validate
 
@@ -27,14 +28,7 @@ def render(catalog: Catalog, lab: Lab) -> bytes:
     for server in (mapserver, geoserver):
         folder = server.__name__.rpartition(".")[2]
         files |= {f"{folder}/{path}": text for path, text in server.files(catalog, lab).items()}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(files):
-            data = files[name].encode()
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    return archive({name: files[name].encode() for name in sorted(files)})
 
 
 def read(made: bytes) -> Catalog:
