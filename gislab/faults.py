@@ -43,6 +43,7 @@ class Fault:
     hit: Callable[[Lab, Target], None] = field(repr=False)
     mend: Callable[[Lab, Target], None] = field(repr=False)
     target: Target | None = None
+    setup: str = ""  # of what it is a part: empty for ours, "2016"
 
     def aim(self) -> Target:
         """Choose the victim, once; FaultError if there is none."""
