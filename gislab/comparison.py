@@ -35,13 +35,18 @@ class Cost:
     asked: int  # from the strike on
 
     @property
+    def stuck(self) -> bool:
+        """Tell whether it was not back by itself."""
+        return math.isinf(self.disturbed)
+
+    @property
     def share(self) -> float:
         return self.failed / self.asked if self.asked else 0.0
 
     def __str__(self) -> str:
         if not self.failed:
             return "not noticed"
-        if math.isinf(self.disturbed):
+        if self.stuck:
             return f"{self.share:.0%} failed, until mended by hand"
         return f"{self.disturbed:.1f} s"
 

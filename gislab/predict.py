@@ -90,6 +90,7 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
     return {
         "switchover": lambda: handed_over(t) if probe in SQL else NONE,
         "map_server_killed": lambda: NONE,
+        "service_killed": lambda: NO_THEORY,  # it says not which service, on which Pi
         "haproxy_killed": lambda: haproxy_killed(t),
         "keepalived_killed": lambda: keepalived_killed(t),
         "primary_killed": lambda: primary_killed(t) if probe in SQL else NONE,
