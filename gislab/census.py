@@ -65,16 +65,16 @@ def kill_each(lab: Lab, what: pd.DataFrame, *, before: float = 2, during: float 
     made = []
     for number, thing in enumerate(what.itertuples(), 1):
         kept = folder / f"{number:03d}"
-        name = f"{thing.service} of {thing.node}"
+        called = f"{thing.service} of {thing.node}"
         if not (kept / "run.json").exists():
             experiment.measure(lab, _fault(lab, thing.service, thing.node), folder=kept,
-                               about={"thing": name}, say=lambda text: None, **how)
+                               about={"thing": called}, say=lambda text: None, **how)
         made.append(run.load(kept))
-        if made[-1].settings.get("thing") != name:
+        if made[-1].settings.get("thing") != called:
             raise experiment.ExperimentError(f"{kept} is a run of "
-                                             f"{made[-1].settings.get('thing')}, not of {name}; "
+                                             f"{made[-1].settings.get('thing')}, not of {called}; "
                                              "take another folder")
-        say(f"{number} of {len(what)}: {name}: {verdict(made[-1])}")
+        say(f"{number} of {len(what)}: {called}: {verdict(made[-1])}")
     return made
 
 
@@ -93,6 +93,11 @@ def verdict(made: Run) -> str:
     return f"survived, {longest:.1f} s" if longest else "survived, not noticed"
 
 
+def name(made: Run) -> str:
+    """Return what was killed, as a reader calls it."""
+    return made.settings.get("thing") or made.settings.get("title") or made.fault
+
+
 def survived(made: Run) -> bool:
     """Tell whether a death was survived: all came back by themselves, and nothing was lost."""
     return verdict(made).startswith("survived")
@@ -103,7 +108,7 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     lines = []
     for made in runs:
         writes = outage.writes(made)
-        lines.append({"killed": made.settings.get("thing", made.fault),
+        lines.append({"killed": name(made),
                       **{lane: str(comparison.cost(made, lane)) for lane in made.probes},
                       "acknowledged": writes.acknowledged,
                       "lost": len(writes.lost) if writes.readings else "not known",
