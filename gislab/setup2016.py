@@ -144,10 +144,14 @@ def start_again(lab: Lab, say=print) -> None:
         if missing:
             raise NotYet(", ".join(missing))
     until(run, what="what ended to run again", timeout=120, every=1)
-    _update(lab, [service for service in wanted(lab) if service not in LEAVES
-                  and (service in ended or (first and service in DOORS))])
-    if ended:
-        say(f"started by hand: {', '.join(ended)}")
+    stale = set(DOORS) if first else {
+        door for door, ask in zip(DOORS, (_sql_answers, _maps_answer), strict=True)
+        if door not in ended and _fails(ask, lab)}
+    rest = [service for service in wanted(lab) if service not in LEAVES
+            and service in stale.union(ended)]
+    _update(lab, rest)
+    if ended or rest:
+        say(f"started by hand: {', '.join([*first, *rest])}")
 
 
 def lights_on(lab: Lab, say=print) -> None:
@@ -239,6 +243,14 @@ def _two_hold_the_vip(lab: Lab) -> None:
     holding = vip.holders(lab)
     if len(holding) != 2:
         raise NotYet(f"the VIP is held by {', '.join(holding) or 'nobody'}")
+
+
+def _fails(ask, lab: Lab) -> bool:
+    try:
+        ask(lab)
+    except NotYet:
+        return True
+    return False
 
 
 def _update(lab: Lab, services: list[str]) -> None:

@@ -265,6 +265,8 @@ def there(paper, swarm, monkeypatch, tmp_path):
     table.write_text("IP address  HW type  Flags  HW address  Mask  Device\n"
                      f"{paper.vip}  0x1  0x2  02:00:00:00:00:03  *  br-1\n")
     monkeypatch.setattr(faults2016, "NEIGHBOURS", table)
+    monkeypatch.setattr(setup2016, "_sql_answers", lambda lab: None)
+    monkeypatch.setattr(setup2016, "_maps_answer", lambda lab: None)
     return swarm
 
 
@@ -331,6 +333,16 @@ def test_a_dead_door_alone_is_started_and_nobody_else(paper, there):
     setup2016.start_again(paper, say=told.append)
     assert [c.split("_")[-1] for _, c in there.sent("docker", "service", "update")] == ["haproxy"]
     assert told == ["started by hand: haproxy"]
+
+
+def test_a_pgpool_that_has_given_up_a_server_that_lives_is_started_anew(
+        paper, there, monkeypatch):
+    """As after a power cut whose Pi came back before anybody looked."""
+    def given_up(lab):
+        raise wait.NotYet("pi1: its Pgpool has given up postgis2")
+    monkeypatch.setattr(setup2016, "_sql_answers", given_up)
+    setup2016.start_again(paper, say=quiet)
+    assert [c.split("_")[-1] for _, c in there.sent("docker", "service", "update")] == ["pgpool"]
 
 
 def test_where_nothing_has_ended_nothing_is_started(paper, there):
