@@ -25,6 +25,8 @@ def beside(runs: Iterable[Run]) -> Picture:
     is a trial. A dashed bar without an end: it was mended by hand.
     """
     runs = list(runs)
+    ours = [run for run in runs if comparison.setup(run) == comparison.OURS]
+    where = places(ours or runs)
     faults, lanes = comparison.pair(runs), comparison.lanes(runs)
     rows = [(fault, lane, which, [comparison.cost(run, lane) for run in own])
             for fault, setups in faults.items() for lane in lanes for which, own in setups.items()]
@@ -62,8 +64,8 @@ def beside(runs: Iterable[Run]) -> Picture:
     figure.legend(handles=keys, loc="outside lower center", ncols=5, frameon=False, fontsize=9,
                   title=wrap(caption, 110), title_fontsize=9)
     head = "The same faults, today and in the set-up of 2016"
-    figure.suptitle(f"{head}\n{places(runs)}", fontsize=11)
-    figure.alt = f"{head}; {places(runs)}. {'; '.join(told)}. {caption}"
+    figure.suptitle(f"{head}\n{where}", fontsize=11)
+    figure.alt = f"{head}; {where}. {'; '.join(told)}. {caption}"
     return figure
 
 
