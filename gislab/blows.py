@@ -57,6 +57,11 @@ def replaced(service: str) -> Callable[[Lab, Target], None]:
     return mend
 
 
+def replaced_there(lab: Lab, target: Target) -> None:
+    """Wait until Swarm has replaced a container of the service that the target names."""
+    replaced(target.what.split()[0])(lab, target)
+
+
 def stop_postgres(lab: Lab, target: Target) -> None:
     """Send SIGSTOP to the postmaster and its children; Patroni beside them goes on."""
     nodes.get(lab, target.node).docker("exec", target.container, "sh", "-c", _signal("STOP"))

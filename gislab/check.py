@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from . import backup as _backup  # the checks have the names of what they check
 from . import catalog as _catalog
-from . import cluster, outage, postgis, vip
+from . import census, cluster, outage, postgis, vip
 from . import stack as _stack
 from . import swarm as _swarm
 from .run import Run
@@ -166,6 +166,16 @@ def recovered(runs: Run | Iterable[Run]) -> None:
         lost = [p for p in run.probes if not outage.of(run, p).recovered]
         _need(not lost, f"{run.fault}: {', '.join(lost)} did not recover", "gislab status")
         _ok(f"{run.fault}: every lane answered again")
+
+
+def no_single_point_of_failure(runs: Run | Iterable[Run]) -> None:
+    """Check that after each fault all lanes were back by themselves, and nothing was lost."""
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    _need(bool(runs), "no run is there", "measure one: gislab experiment power_cut")
+    for run in runs:
+        _need(census.survived(run), f"{census.name(run)}: {census.verdict(run)}",
+              "look at plot.timeline(run)")
+    _ok(f"{len(runs)} things died, and each was survived by all others")
 
 
 def no_failed(run: Run, probe: str = "maps") -> None:

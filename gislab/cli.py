@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from . import (
     report,
     run,
     settings,
+    setup2016,
     stack,
     swarm,
     torture,
@@ -124,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--rate", type=float, default=10, metavar="HZ", help="questions per second "
                      "of each kind")
     one.add_argument("--seed", type=int, default=1, help="of the moments at which it strikes")
+    one.add_argument("--setup", choices=[setup2016.NAME], default="", help="break that set-up "
+                     "instead: it takes the place of ours meanwhile")
     one.add_argument("--folder", type=Path, help="where the trials are kept; with one that is "
                      "there it goes on from it")
     two = verb("show", _show_runs, "tell and draw what was measured; needs no lab")
@@ -153,6 +157,8 @@ def _up(lab, options) -> None:
         raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
     try:
         experiment.heal(lab, say=_say)
+    except setup2016.InUse:
+        raise
     except MISTAKES as error:
         _say(f"not undone ({error}); bringing up all parts anyway")
     cluster.up(lab, say=_say)
@@ -251,15 +257,21 @@ def _torture(lab, options) -> int:
 
 def _experiment(lab, options) -> int:
     before = run.load_all(options.against) if options.against else []
-    folder = options.folder or run.folder_for(experiment.RUNS, f"{options.fault}-trials")
+    what = options.fault + (f"-{options.setup}" if options.setup else "")
+    folder = options.folder or run.folder_for(experiment.RUNS, f"{what}-trials")
+    there = setup2016.standing(lab, say=_say) if options.setup else contextlib.nullcontext()
     try:
-        made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
-                                 rate=options.rate, seed=options.seed, folder=folder, say=_say)
+        with there:
+            made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
+                                     rate=options.rate, seed=options.seed, folder=folder,
+                                     say=_say)
     except KeyboardInterrupt:
+        old = f"--setup {options.setup} " if options.setup else ""
         _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
-             f"--folder {folder}; to look at what is there: gislab show {folder}")
+             f"{old}--folder {folder}; to look at what is there: gislab show {folder}")
         return 130
-    return _tell(made, before, folder)
+    told = _tell(made, before, folder)
+    return 0 if options.setup else told  # that set-up keeps no promise that could be broken
 
 
 def _show_runs(lab, options) -> int:

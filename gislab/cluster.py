@@ -75,12 +75,18 @@ def up(lab: Lab, say=print) -> None:
     swarm.join(lab, say=say)
     swarm.label(lab, say=say)
     registry.pull(lab, say=say)
+    changed = serve(lab, say=say)
+    say(f"lab {lab.name}: everything answers at {lab.vip} "
+        f"({'after' if changed else 'nothing was changed;'} {time.monotonic() - start:.0f} s)")
+
+
+def serve(lab: Lab, say=print) -> bool:
+    """Deploy the stack on a Swarm, until everything answers; return whether anything changed."""
     changed = stack.deploy(lab, say=say)
     catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)
     durability.apply(lab, say=say)
-    say(f"lab {lab.name}: everything answers at {lab.vip} "
-        f"({'after' if changed else 'nothing was changed;'} {time.monotonic() - start:.0f} s)")
+    return changed
 
 
 def ready(lab: Lab, say=print, timeout: float = 300) -> None:
@@ -124,7 +130,7 @@ def down(lab: Lab, say=print) -> None:
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "restore.json"):
+    for name in ("known_hosts", "map_server", "fault.json", "restore.json", "setup.json"):
         (lab.home / name).unlink(missing_ok=True)
 
 
@@ -252,9 +258,9 @@ def _clear_pis(lab: Lab, say) -> None:
         say("swarm: none stands")
     for node in nodes.alive(lab):
         node.run(["docker", "swarm", "leave", "--force"], check=False)
-        for volume in (f"{stack.NAME}_consul", f"{stack.NAME}_postgis",
-                       f"{stack.NAME}_backup"):
-            node.run(["docker", "volume", "rm", "--force", volume], check=False)
+        for volume in ("consul", "postgis", "backup", "postgis2016"):
+            node.run(["docker", "volume", "rm", "--force", f"{stack.NAME}_{volume}"],
+                     check=False)
         node.run(["rm", "-rf", stack.ON_PI])
         left = node.docker("ps", "-aq", "--filter",
                            f"label=com.docker.stack.namespace={stack.NAME}")

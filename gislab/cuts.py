@@ -28,7 +28,7 @@ def cut(lab: Lab, grudge: Grudge) -> None:
 
     Safe to repeat: what was cut before is replaced.
     """
-    hardware = dict(nodes.each(lab, lambda node: (node.name, _hardware_address(node))))
+    hardware = dict(nodes.each(lab, lambda node: (node.name, hardware_address(node))))
     # the jump last: all of a Pi's rules begin to count at once
     for name, senders in grudge.items():
         rules = [f"iptables -w -t raw -A {CHAIN} -m mac --mac-source {hardware[sender]} -j DROP"
@@ -100,7 +100,8 @@ _FORGET = (f"iptables -w -t raw -D PREROUTING -j {CHAIN} 2>/dev/null || true; "
            f"iptables -w -t raw -X {CHAIN} 2>/dev/null || true")
 
 
-def _hardware_address(node: nodes.Node) -> str:
+def hardware_address(node: nodes.Node) -> str:
+    """Return the hardware address of the interface by which a Pi is in the lab's network."""
     script = (f"cat /sys/class/net/$(ip -o -4 addr show to {node.address}/32 | "
               "awk '{print $2; exit}')/address")
     return node.run(["sh", "-c", script]).out.strip()

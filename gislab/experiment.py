@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import cluster, faults, outage, probe, run, stack, watch
+from . import cluster, faults, faults2016, outage, probe, run, setup2016, stack, watch
 from .faults import Fault
 from .reads import TABLE, final_reads, first_row
 from .run import RUNS, Run
@@ -25,7 +25,8 @@ class ExperimentError(RuntimeError):
 __all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
            "measure", "recovered", "repeat"]
 # what the trials of one series have in common
-ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery")
+ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery",
+         "setup")
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
@@ -37,7 +38,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
 
     Parameters
     ----------
-    fault : a Fault, or its name.
+    fault : a Fault, or its name. While the set-up of 2016 stands, it is that one's.
     before, during, after : float, seconds of calm before the fault; the least time for which
         it lasts; and of calm after it was undone.
     recovery : float, seconds; how long to wait for every lane to succeed again before the
@@ -49,13 +50,16 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     Returns the Run, with the numbered rows that each member of the database held at the end.
     """
     heal(lab, say=say)
-    fault = faults.named(lab, fault) if isinstance(fault, str) else fault
+    fault = _named(lab, fault) if isinstance(fault, str) else fault
+    there = setup2016 if fault.setup else None
+    lanes = tuple(lane for lane in lanes if lane in there.LANES) if there else lanes
     target = fault.aim()  # may move the primary; before the probes start
     settings = run.about(lab, fault=fault.name, title=fault.title, colour=fault.colour,
                          target=target.what, rate=rate, timeout=timeout, layer=layer,
                          lanes=list(lanes), before=before, during=during, after=after,
-                         recovery=recovery, images=stack.digests(lab), **(about or {}))
-    first = first_row(lab)
+                         recovery=recovery, images=stack.digests(lab), **(about or {}),
+                         **({"setup": fault.setup} if there else {}))
+    first = (there.first_row if there else first_row)(lab)
     events: list[tuple] = []
     with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout,
                                                 first=first, layer=layer) as probes:
@@ -74,7 +78,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
                       system=watched.seen(probes.began))
     folder = Path(folder or run.folder_for(RUNS, fault.name))
     try:
-        rows = final_reads(lab, first, first + 2 * probe.HALF)
+        rows = (there.final_reads if there else final_reads)(lab, first, first + 2 * probe.HALF)
     except WaitTimeout as error:
         raise ExperimentError(f"{error}: whether writes were lost cannot be told. The samples are "
                               f"in {_short(result.save(folder))}; see: gislab status") from None
@@ -102,7 +106,7 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
     folder : where the trials are kept, as 001, 002, ...; a new one under runs/ by default.
     how : as for `measure`.
     """
-    make = fault if callable(fault) else (lambda lab: faults.named(lab, fault))
+    make = fault if callable(fault) else (lambda lab: _named(lab, fault))
     name = make(lab).name
     folder = Path(folder or run.folder_for(RUNS, f"{name}-trials"))
     done: list[Run] = []
@@ -166,14 +170,21 @@ def broken(lab: Lab, fault: Fault, note: Callable[[str, str], None], say=print
 def heal(lab: Lab, say=print) -> str | None:
     """Undo the fault that a killed driver left behind; return its name, or None.
 
+    The set-up of 2016, if that was left behind, is replaced by ours.
+
     Called first by every measurement, and by the commands of the shell.
     """
     path = _journal(lab)
     try:
         left = json.loads(path.read_text())
     except (OSError, ValueError):
+        left = {}
+    if setup2016.heal(lab, say=say):  # whatever was broken in it is gone with it
+        _forget(lab)
+        return left.get("fault")
+    if not left:
         return None
-    fault = faults.named(lab, left["fault"])
+    fault = (faults2016 if left.get("setup") else faults).named(lab, left["fault"])
     fault.target = faults.Target(**left["target"])
     say(f"{fault.title}: was left behind on {fault.target.node}; undoing it")
     fault.undo()
@@ -204,16 +215,21 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
         note("not recovered", str(error))
 
 
+def _named(lab: Lab, name: str) -> Fault:
+    return (faults2016 if setup2016.stands(lab) else faults).named(lab, name)
+
+
 def _fresh(lab: Lab, settle: float) -> None:
     """Wait until the lab is whole, and is so still after `settle` seconds."""
-    cluster.ready(lab, say=None, timeout=300)
+    ready = (setup2016 if setup2016.stands(lab) else cluster).ready
+    ready(lab, say=None, timeout=300)
     end = time.monotonic() + settle
 
     def ask() -> None:
         if time.monotonic() < end:
             raise NotYet(f"it has {settle:g} s")
     until(ask, what="the lab to settle", timeout=settle + 10, every=min(0.5, settle))
-    cluster.ready(lab, say=None, timeout=300)
+    ready(lab, say=None, timeout=300)
 
 
 def _outages(made: Run) -> list[outage.Outage]:
@@ -226,7 +242,8 @@ def _journal(lab: Lab) -> Path:
 
 def _remember(lab: Lab, fault: Fault) -> None:
     target = fault.aim()
-    _journal(lab).write_text(json.dumps({"fault": fault.name, "target": vars(target)}))
+    _journal(lab).write_text(json.dumps({"fault": fault.name, "target": vars(target),
+                                         "setup": fault.setup}))
 
 
 def _forget(lab: Lab) -> None:

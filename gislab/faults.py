@@ -43,6 +43,7 @@ class Fault:
     hit: Callable[[Lab, Target], None] = field(repr=False)
     mend: Callable[[Lab, Target], None] = field(repr=False)
     target: Target | None = None
+    setup: str = ""  # of what it is a part: empty for ours, "2016"
 
     def aim(self) -> Target:
         """Choose the victim, once; FaultError if there is none."""
@@ -81,6 +82,14 @@ def map_server_killed(lab: Lab) -> Fault:
     """Kill (SIGKILL) one map server; Swarm starts another."""
     return Fault(lab, "map_server_killed", "one map server killed", GREEN, ("maps",),
                  victims.any_map_server, blows.kill, blows.replaced("mapserver"))
+
+
+def service_killed(lab: Lab, service: str = "pgpool", pi: str = "") -> Fault:
+    """Kill the container of a service on a Pi, by default on the first that runs it."""
+    where = f" on {pi}" if pi else ""
+    return Fault(lab, "service_killed", f"{service}{where} killed", "#AAAA00",
+                 ("vip", "maps", "sql"), victims.container_of(service, pi), blows.kill,
+                 blows.replaced_there)
 
 
 def haproxy_killed(lab: Lab) -> Fault:
@@ -196,10 +205,10 @@ def cpu_full(lab: Lab) -> Fault:
 
 
 ALL = {make.__name__: make for make in (
-    switchover, map_server_killed, haproxy_killed, keepalived_killed, primary_killed,
-    primary_container_killed, primary_frozen, primary_paused, power_cut, pi_power_cut,
-    primary_and_standby_dark, unplugged, primary_cut_off, primary_deaf, primary_mute, link_cut,
-    ring_cut, consul_leader_lost, consul_majority_lost, cpu_full)}
+    switchover, map_server_killed, service_killed, haproxy_killed, keepalived_killed,
+    primary_killed, primary_container_killed, primary_frozen, primary_paused, power_cut,
+    pi_power_cut, primary_and_standby_dark, unplugged, primary_cut_off, primary_deaf,
+    primary_mute, link_cut, ring_cut, consul_leader_lost, consul_majority_lost, cpu_full)}
 OPEN = ("pi_power_cut",)  # these take a `pick`
 
 

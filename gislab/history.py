@@ -84,6 +84,18 @@ class Verdict:
         return self._any("lost")
 
     @property
+    def gone(self) -> tuple[int, ...]:
+        """Acknowledged, yet on no server that was read."""
+        if not self.readings:
+            return ()
+        return _sorted(set.intersection(*(set(r.lost) for r in self.readings)))
+
+    @property
+    def torn(self) -> tuple[int, ...]:
+        """Acknowledged, on one server and not on another: whom a reader asks decides."""
+        return _sorted(set(self.lost) - set(self.gone))
+
+    @property
     def unexpected(self) -> tuple[int, ...]:
         return self._any("unexpected")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -23,13 +24,20 @@ class StackError(RuntimeError):
     """The stack cannot be as asked; the text says what to do."""
 
 
-def deploy(lab: Lab, *, say=print) -> bool:
-    """Deploy stack/gis.yml; return whether anything changed."""
+def deploy(lab: Lab, *, file: str = FILE, more: dict[str, bytes] | None = None,
+           say=print) -> bool:
+    """Deploy stack/gis.yml; return whether anything changed.
+
+    Parameters
+    ----------
+    file : another stack file of that folder, which takes the place of gis.yml.
+    more : files that it needs besides, name -> content.
+    """
     manager = nodes.manager(lab)
     secrets(lab, say=say)
-    files = {p.name: p.read_bytes() for p in sorted(FOLDER.iterdir()) if p.is_file()}
+    files = {**_files(file), **(more or {})}
     environment = _environment(lab, files)
-    fingerprint = _digest(json.dumps(environment, sort_keys=True).encode() + files[FILE])
+    fingerprint = _digest(json.dumps(environment, sort_keys=True).encode() + files[file])
     if _deployed(manager) == fingerprint:
         say(f"stack {NAME}: unchanged")
         return False
@@ -37,9 +45,10 @@ def deploy(lab: Lab, *, say=print) -> bool:
     manager.run(["sh", "-c", f"mkdir -p {ON_PI} && tar -x -C {ON_PI}"], input=archive(files))
     words = [f"{key}={value}" for key, value in environment.items()]
     manager.run(["env", "-C", ON_PI, *words, f"DEPLOYED={fingerprint}", "docker", "stack",
-                 "deploy", "--compose-file", FILE, "--with-registry-auth", "--prune",
+                 "deploy", "--compose-file", file, "--with-registry-auth", "--prune",
                  "--resolve-image", "never", NAME], timeout=120)
-    say(f"stack {NAME}: deployed from {manager.name}, serving maps with {lab.serves}")
+    what = NAME if file == FILE else f"{NAME} of {file}"
+    say(f"stack {what}: deployed from {manager.name}, serving maps with {lab.serves}")
     return True
 
 
@@ -215,12 +224,20 @@ def remove(lab: Lab, say=print) -> None:
     say(f"stack {NAME}: removed")
 
 
+def _files(file: str) -> dict[str, bytes]:
+    """Return a stack file and what belongs to it: 2016-... to 2016.yml, the rest to gis.yml."""
+    others = tuple(p.stem for p in FOLDER.glob("*.yml") if p.name != FILE)
+    own = Path(file).stem
+    return {p.name: p.read_bytes() for p in sorted(FOLDER.iterdir()) if p.is_file() and (
+        not p.name.startswith(others) if file == FILE else p.name.startswith(own))}
+
+
 def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     """Return what ${...} in the stack file stands for."""
     images = {f"IMAGE_{name.upper()}": registry.reference(lab, name)
               for name in ("consul", "postgis", "pgpool", "haproxy", "keepalived")}
     hashes = {"HASH_" + name.upper().replace(".", "_").replace("-", "_"): _digest(data)
-              for name, data in files.items() if name != FILE}
+              for name, data in files.items() if not name.endswith(".yml")}
     return {
         **images, **hashes,
         "IMAGE_MAPSERVER": registry.reference(lab, lab.serves),

@@ -129,10 +129,7 @@ def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.Data
     """
     lines = []
     for fault, lane, own in _lanes(runs):
-        try:
-            p = predict.outage(fault, lane, timing)
-        except KeyError:
-            continue
+        p = predict.of(own[0], lane, timing)
         if not p.bounded:
             continue
         values = outages(own, lane)

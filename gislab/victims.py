@@ -45,6 +45,16 @@ def of_holder(service: str) -> Callable[[Lab], Target]:
     return find
 
 
+def container_of(service: str, pi: str = "") -> Callable[[Lab], Target]:
+    """Return a search for a container of `service`, on the Pi of that name if one is given."""
+    def find(lab: Lab) -> Target:
+        for node, container in stack.containers(lab, service):
+            if pi in ("", node.name):
+                return Target(node.name, container, f"{service} on {node.name}")
+        raise FaultError(f"{pi or 'no Pi that answers'} runs no {service}; see: gislab status")
+    return find
+
+
 def primary(lab: Lab) -> Target:
     """Return the database primary: its Pi and its container."""
     member = until(lambda: postgis.primary(lab), what="a primary to strike", timeout=30)

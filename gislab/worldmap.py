@@ -8,7 +8,8 @@ from . import datasets
 from .plot import Picture
 
 # what -> colour (Okabe and Ito), marker
-MARKS = {"lost": ("#D55E00", "x"), "doubled": ("#0072B2", "o"), "unexpected": ("#000000", "^")}
+MARKS = {"lost": ("#D55E00", "x"), "doubled": ("#0072B2", "o"), "unexpected": ("#000000", "^"),
+         "on one server only": ("#CC79A7", "s")}
 
 
 def draw(frame: geopandas.GeoDataFrame, title: str = "") -> Picture:
@@ -16,7 +17,7 @@ def draw(frame: geopandas.GeoDataFrame, title: str = "") -> Picture:
 
     Parameters
     ----------
-    frame : columns what (lost, doubled or unexpected) and geometry (Point, EPSG:4326).
+    frame : columns what (one of MARKS) and geometry (Point, EPSG:4326).
     """
     figure = Picture(figsize=(9, 4.6))
     axis = figure.subplots()
@@ -34,7 +35,7 @@ def draw(frame: geopandas.GeoDataFrame, title: str = "") -> Picture:
         axis.text(0.5, 0.08, said, transform=axis.transAxes, ha="center", va="center",
                   fontsize=12, bbox={"facecolor": "white", "edgecolor": "#666666"})
     else:
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(loc="outside lower center", ncols=len(MARKS), frameon=False)
     axis.set_title(title or "Writes that are not as they were acknowledged", fontsize=11)
     figure.alt = f"Map of the world: {said}"
     return figure

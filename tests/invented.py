@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from gislab import run
@@ -60,3 +61,44 @@ def series(n=12, fault="power_cut", *, slower=0.0, seed=0, **how) -> list[run.Ru
         key: value if not isinstance(value, float) or value is None
         else value + slower + chance.expovariate(3) for key, value in base.items()})
         for i in range(n)]
+
+
+def two_setups(trials=3, faults=("map_server_killed", "power_cut")) -> list[run.Run]:
+    """Runs of both set-ups: ours is soon back, and 2016's waits for somebody to mend it."""
+    found = []
+    for fault in faults:
+        for n in range(trials):
+            for setup in ("", "2016"):
+                found.append(_of_setup(fault, setup, random.Random(100 * n + len(fault))))
+    return found
+
+
+def _of_setup(fault: str, setup: str, chance: random.Random) -> run.Run:
+    from gislab import history
+
+    away = {("map_server_killed", ""): {}, ("map_server_killed", "2016"): {"maps": math.inf},
+            ("power_cut", ""): {"maps": 0.7, "sql_read": 2.8, "sql_write": 3.0},
+            ("power_cut", "2016"): {"maps": math.inf, "sql_read": 12.0, "sql_write": 12.5},
+            ("primary_killed", ""): {"sql_read": 0.7, "sql_write": 0.9},
+            ("primary_killed", "2016"): {"sql_read": 1.5, "sql_write": 1.6}}[fault, setup]
+    samples, held = [], {"a": {}, "b": {}}
+    strike, undo = 5.0 + chance.random(), 25.0
+    for place, lane in enumerate(("maps", "sql_read", "sql_write")):
+        until = strike + away.get(lane, 0) * (1 + chance.random() / 5)
+        for n in range(300):
+            sent = (n + place / 3) / 10
+            third = math.isinf(until) and fault == "map_server_killed"
+            bad = strike <= sent < min(until, undo) and (not third or n % 3 == 0)
+            row = n if lane == "sql_write" else None
+            samples.append((lane, sent, chance.uniform(0.003, 0.03) if not bad else 2.0,
+                            "failed" if bad else "ok", "", row))
+            if row is not None and not bad:
+                held["b"][n] = 1
+                if not (setup and fault != "map_server_killed" and strike < sent < undo):
+                    held["a"][n] = 1
+    return run.make(samples, [(strike, "strike", "", fault), (strike + 0.1, "struck"),
+                              (undo, "undo"), (undo + 3, "undone")],
+                    settings={"kind": "virtual", "map_server": "mapserver", "fault": fault,
+                              "title": TITLES.get(fault, fault.replace("_", " ")), "rate": 10,
+                              **({"setup": setup} if setup else {})},
+                    rows=history.reads(held))

@@ -83,3 +83,15 @@ def test_a_failed_map_and_a_lane_that_did_not_recover_fail():
         check.recovered(bad)
     with pytest.raises(check.CheckFailed, match="was not asked"):
         check.no_failed(bad, "features")
+
+
+def test_a_single_point_of_failure_is_named_and_its_absence_told(capsys):
+    from test_census import judged
+
+    check.no_single_point_of_failure([judged(), judged(bad=range(20, 30))])
+    assert "ok: 2 things died, and each was survived" in capsys.readouterr().out
+    with pytest.raises(check.CheckFailed, match="consul of pi1: a single point of failure for "
+                       "maps, sql_write. Next: look at plot.timeline"):
+        check.no_single_point_of_failure([judged(), judged(back=False)])
+    with pytest.raises(check.CheckFailed, match="no run is there"):
+        check.no_single_point_of_failure([])

@@ -1,5 +1,6 @@
 """The verbs of a shell: each does one thing, and says in one line what is wrong."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -221,6 +222,36 @@ def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, caps
     assert cli.main(["experiment", "power_cut", "--trials", "9", "--folder", "kept"]) == 130
     assert ("gislab experiment power_cut --trials 9 --folder kept"
             in " ".join(capsys.readouterr().out.split()))
+
+
+def test_an_experiment_on_the_set_up_of_2016_is_made_while_that_stands(
+        monkeypatch, capsys, tmp_path):
+    done = []
+
+    @contextlib.contextmanager
+    def standing(lab, say):
+        done.append("up")
+        yield
+        done.append("down")
+    monkeypatch.setattr(cli.setup2016, "standing", standing)
+    monkeypatch.setattr(cli.experiment, "repeat", lambda lab, fault, n, **how: done.append(fault)
+                        or invented.two_setups(1, (fault,))[1:])
+    words = ["experiment", "power_cut", "--setup", "2016", "--folder", str(tmp_path / "kept")]
+    assert cli.main(words) == 0  # though writes are on one server only
+    assert done == ["up", "power_cut", "down"]
+    said = capsys.readouterr().out
+    assert "how long" in said and "as predicted" not in said
+
+
+def test_up_leaves_a_lab_alone_on_which_another_program_has_the_set_up_of_2016(
+        monkeypatch, capsys):
+    def busy(lab, say):
+        raise cli.setup2016.InUse("another program has the set-up of 2016 standing")
+    monkeypatch.setattr(cli.engine, "ensure", lambda **how: None)
+    monkeypatch.setattr(cli.doctor, "examine", lambda lab: [])
+    monkeypatch.setattr(cli.experiment, "heal", busy)
+    monkeypatch.setattr(cli.cluster, "up", lambda lab, say: pytest.fail("it was touched"))
+    assert cli.main(["up"]) == 1 and "another program" in one_line(capsys)
 
 
 def test_an_unknown_fault_is_answered_with_those_that_there_are(capsys):

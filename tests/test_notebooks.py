@@ -15,7 +15,9 @@ BOOKS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 SMALL = {"03": {"points": 5_000, "rows": 5, "seconds": 2},
          "04": {"width": 400, "requests_sent": 12, "seconds": 2},
          "05": {"seconds_before": 2, "seconds_after": 2},
-         "06": {"seconds": 2, "rate": 3}}
+         "06": {"seconds": 2, "rate": 3},
+         "07": {"kinds": ["mapserver", "haproxy", "postgis"], "pis": ["pi1"]},
+         "08": {"names": ["primary_killed"], "recovery": 10}}
 
 every = pytest.mark.parametrize("book", [nbformat.read(path, as_version=4) for path in BOOKS],
                                 ids=[path.stem[:2] for path in BOOKS])
@@ -29,10 +31,11 @@ def text(book):
     return [cell.source for cell in book.cells if cell.cell_type == "markdown"]
 
 
-def test_the_six_notebooks_are_there():
+def test_the_eight_notebooks_are_there():
     assert [path.stem for path in BOOKS] == [
         "01-build-arm-images", "02-bring-up-the-swarm", "03-replicated-postgis",
-        "04-maps-through-the-vip", "05-failover-latency", "06-grow-without-stopping"]
+        "04-maps-through-the-vip", "05-failover-latency", "06-grow-without-stopping",
+        "07-no-single-point-of-failure", "08-the-2016-setup"]
 
 
 @every
@@ -100,6 +103,8 @@ def test_it_has_no_path_of_one_machine_and_no_secret(book):
 @pytest.mark.parametrize("path", BOOKS, ids=[path.stem[:2] for path in BOOKS])
 def test_it_runs_to_its_end_on_the_standing_lab(path, whole, tmp_path, monkeypatch):
     """In order, each on what the one before left behind; with its own checks."""
+    if path.stem.startswith("08") and whole.serves != "mapserver":
+        pytest.skip("the set-up of 2016 runs with MapServer")
     toml = tmp_path / "lab.toml"
     toml.write_text(f'name = "{whole.name}"\nsubnet = "{whole.subnet}"\n'
                     f'map_server = "{whole.map_server}"\n')

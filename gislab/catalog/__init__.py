@@ -15,12 +15,13 @@ import pandas as pd
 from .. import consul
 from ..settings import Lab
 from ..wait import NotYet, WaitTimeout, until
-from . import bundle, layers, tables
-from .layers import WORLD, Catalog, CatalogError, Layer, Rule, Style, default
+from . import bundle, layers, mapserver, tables
+from .layers import ALIVE, WORLD, Catalog, CatalogError, Layer, Rule, Style, default
 from .yamlfile import read
 
 __all__ = ["WORLD", "Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current",
-           "default", "publish", "put", "read", "rollback", "status", "validate", "versions"]
+           "default", "mapfile", "publish", "put", "read", "rollback", "status", "validate",
+           "versions"]
 
 KEEP = 10  # versions that can be rolled back to
 ROOT = "gislab/maps"
@@ -52,6 +53,14 @@ def validate(catalog: Catalog, lab: Lab | None = None) -> None:
     layers.validate(catalog, lab.serves if lab else "")
     if lab:
         layers.fail(tables.problems(catalog, lab))
+
+
+def mapfile(lab: Lab) -> str:
+    """Return what a MapServer reads that publishes `alive` alone, without Consul or an agent."""
+    base = default()
+    alive = base.layer(ALIVE)
+    return mapserver.files(Catalog(layers=(alive,), styles=(base.style(alive.style),)),
+                           lab)["gis.map"]
 
 
 def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> int:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from ..run import Run
 from .bars import outages
+from .beside import beside
 from .many import against, breakdown, ecdf
 from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture
+from .survey import survey
 from .timeline import timeline
 
-__all__ = ["FAULT", "FILLS", "HATCHES", "LABELS", "STYLES", "Picture", "against", "breakdown",
-           "ecdf", "outages", "timeline", "write"]
+__all__ = ["FAULT", "FILLS", "HATCHES", "LABELS", "STYLES", "Picture", "against", "beside",
+           "breakdown", "ecdf", "outages", "survey", "timeline", "write"]
 
 
 def write(runs: Iterable[Run], folder: str | Path, *, before: Iterable[Run] = ()) -> list[Path]:

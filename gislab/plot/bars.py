@@ -21,7 +21,7 @@ def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
     figure = Picture(figsize=(10, 1.9 + 0.3 * len(probes) * len(runs)))
     axis = figure.subplots()
     found = {(i, p): outage.of(run, p) for i, run in enumerate(runs) for p in run.probes}
-    expected = {key: predicted(runs[key[0]].fault, key[1], timing) for key in found}
+    expected = {key: predicted(runs[key[0]], key[1], timing) for key in found}
     # None has happened: an axis of a tenth of a second would make much of nothing.
     longest = max([1.0, *(o.outage for o in found.values() if o.recovered),
                    *(e.most for e in expected.values() if e)])

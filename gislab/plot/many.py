@@ -106,7 +106,7 @@ def against(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
     rows = [(fault, lane, own[0]) for fault, own in faults.items()
             for lane in dict.fromkeys(p for run in own for p in run.probes)]
     found = [trials.outages(faults[fault], lane) for fault, lane, _ in rows]
-    theory = [_theory(fault, lane, timing) for fault, lane, _ in rows]
+    theory = [predict.of(run, lane, timing) for _, lane, run in rows]
     right = 1.12 * max([0.5, *(v for values in found for v in values[np.isfinite(values)]),
                         *(p.most for p in theory if p.bounded)])
     hits = {(line["fault"], line["probe"]): line
@@ -179,13 +179,6 @@ def _middle(runs: list[Run], lane: str) -> Run:
 def _moved(run: Run, lane: str) -> str:
     move = phases.of(run, lane).move
     return f"{phases.NAMES[move.role]} to {move.holder}" if move else ""
-
-
-def _theory(fault: str, lane: str, timing) -> predict.Prediction:
-    try:
-        return predict.outage(fault, lane, timing)
-    except KeyError:
-        return predict.NO_THEORY
 
 
 def _hits(line: dict | None, p: predict.Prediction) -> str:

@@ -48,12 +48,9 @@ class Picture(Figure):
         return data, {"image/png": {"alt": self.alt}}
 
 
-def predicted(fault: str, probe: str, timing) -> predict.Prediction | None:
+def predicted(run: Run, probe: str, timing) -> predict.Prediction | None:
     """Return what theory says, if it names an end that can be drawn."""
-    try:
-        found = predict.outage(fault, probe, timing)
-    except KeyError:
-        return None
+    found = predict.of(run, probe, timing)
     return found if found.bounded else None
 
 
@@ -76,7 +73,9 @@ def where(run: Run) -> str:
     names = {"mapserver": "MapServer", "geoserver": "GeoServer"}
     kind = {"virtual": "virtual Pis", "pi": "real Pis"}.get(run.settings.get("kind"), "?")
     server = run.settings.get("map_server", "?")
-    return f"{run.settings.get('kind', '?')} lab ({kind}), maps by {names.get(server, server)}"
+    old = f", the set-up of {run.settings['setup']}" if run.settings.get("setup") else ""
+    return (f"{run.settings.get('kind', '?')} lab ({kind}), maps by "
+            f"{names.get(server, server)}{old}")
 
 
 def places(runs: Iterable[Run]) -> str:

@@ -107,7 +107,7 @@ def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
     if o.recovered and o.outage > 0:
         axis.plot([o.begin, o.end], [12_000] * 2, color="black", lw=3, solid_capstyle="butt")
     axis.annotate(said(o), (1.005, 0.5), xycoords="axes fraction", va="center", fontsize=9)
-    expected = predicted(run.fault, probe, timing)
+    expected = predicted(run, probe, timing)
     if strike is not None and expected and expected.most > 0:
         axis.plot([strike, strike + expected.most], [5_000] * 2, color=EXPECTED, lw=3, ls="-",
                   solid_capstyle="butt")
