@@ -36,7 +36,9 @@ from . import (
 )
 from .wait import NotYet
 
-CONSOLE = Console(soft_wrap=True, highlight=False)
+# in a pipe or a log nobody scrolls sideways: 80 columns would cut headings into pieces
+WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+CONSOLE = Console(soft_wrap=True, highlight=False, width=WIDTH)
 MISTAKES = (ValueError, RuntimeError, TimeoutError, KeyError, DockerException, NotYet)
 
 
