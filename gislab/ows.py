@@ -139,7 +139,8 @@ def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = No
     Parameters
     ----------
     layer : its name in the catalog; it must be writable.
-    insert : new features, in any CRS; columns that are left out get the table's own values.
+    insert : new features, in any CRS; without keys, which come back in `keys`. Columns that are
+        left out will be empty.
     update : key -> the columns to change and their values, e.g. {7: {"name": "Bonn"}}.
     delete : keys of features.
     password : of the user `editor`; by default the lab's own.

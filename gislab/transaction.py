@@ -46,7 +46,8 @@ def body(layer: Layer, workspace: str, *, insert: geopandas.GeoDataFrame | None 
 
     Parameters
     ----------
-    insert : new features, in any CRS; missing values are left out.
+    insert : new features, in any CRS, without keys: the table's sequence makes those, or
+        GeoServer takes the next number. What is missing will be empty.
     update : key -> the columns to change and their new values; None empties one.
     delete : keys.
     """
@@ -103,6 +104,9 @@ def gml(shape: shapely.Geometry, code: str) -> str:
 def _features(layer: Layer, workspace: str, frame: geopandas.GeoDataFrame):
     if frame.crs is None:
         raise ValueError("the features to insert have no CRS; say frame.set_crs(4326)")
+    if layer.key in frame.columns:
+        raise ValueError(f"new features get their {layer.key} from the table; leave that column "
+                         "out, and read `keys` of what is returned")
     frame = frame.to_crs(layer.srs)
     if frame.active_geometry_name != layer.geometry:
         frame = frame.rename_geometry(layer.geometry)

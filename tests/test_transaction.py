@@ -60,6 +60,12 @@ def test_features_without_a_crs_are_not_guessed_about():
         made(insert=points((1, 2), crs=None))
 
 
+def test_keys_are_the_tables_own():
+    """GeoServer does not take those that a client makes up, and does not say so."""
+    with pytest.raises(ValueError, match="new features get their id from the table"):
+        made(insert=points((1, 2), id=[1]))
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NaT, pd.NA])
 def test_what_is_missing_is_left_to_the_table(missing):
     tree = made(insert=points((1, 2), name=pd.Series([missing], dtype=object)))
