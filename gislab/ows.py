@@ -24,6 +24,8 @@ from .settings import Lab
 from .transaction import Changed
 
 SEA = "#dcebf2"
+# What GeoServer says when it lost the database in the middle: perhaps after the commit.
+LOST = re.compile(r"commit|connection|I/O error|timed? ?out|terminat|transaction failed", re.I)
 
 
 class OwsError(RuntimeError):
@@ -186,8 +188,8 @@ def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = No
 
 
 def _unknown(lab: Lab, layer: str, said: str) -> OwsError:
-    return OwsError(f"layer {layer}: the transaction was sent to {url(lab)}, and no answer came "
-                    f"({said}): it may have happened. Look at the features before sending it "
+    return OwsError(f"layer {layer}: the transaction was sent to {url(lab)}, and no clear answer "
+                    f"came ({said}): it may have happened. Look at the features before sending it "
                     "again")
 
 
@@ -201,8 +203,10 @@ def _refused(lab: Lab, layer: str, answer: httpx.Response) -> OwsError:
                         "gislab status")
     if answer.status_code in (502, 504):  # HAProxy's own words: it has lost the server
         return _unknown(lab, layer, f"HAProxy says {answer.status_code}")
-    return OwsError(f"{lab.serves} at {url(lab)} refuses, layer {layer} is as before: "
-                    f"{_words(answer.content)}")
+    said = _words(answer.content)
+    if LOST.search(said):
+        return _unknown(lab, layer, said)
+    return OwsError(f"{lab.serves} at {url(lab)} refuses, layer {layer} is as before: {said}")
 
 
 class _Refusals:

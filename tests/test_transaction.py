@@ -175,7 +175,9 @@ def test_a_transaction_is_posted_once_as_the_editor(lab, door):
     (401, b"<html>", "lets the user editor not write .401."),
     (503, b"<html>", "no map server was there to take it, layer wells is as before"),
     (504, b"<html>", "HAProxy says 504.: it may have happened. Look at the features before"),
-    (None, b"", "no answer came .*: it may have happened. Look at the features before")])
+    (400, REFUSED.replace("duplicate key value", "An I/O error occurred while sending").encode(),
+     "An I/O error.*it may have happened. Look at the features before"),
+    (None, b"", "no clear answer came .*: it may have happened. Look at the features before")])
 def test_what_came_of_it_is_told(lab, door, status, says, words):
     """As before, or perhaps not: never in doubt about which; and never sent a second time."""
     door.status, door.says = status, says
