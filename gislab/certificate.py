@@ -7,6 +7,7 @@ from pathlib import Path
 from .settings import MEMBERS, Lab
 from .shell import Local
 
+MAPS = "maps_certificate"  # the Swarm's secret; HAProxy shows it to those who come by https
 IDENTITY = "backup_identity"  # the Swarm's secret; a member of the database is who holds it
 
 
@@ -24,6 +25,22 @@ def selfsigned(certificate: Path, key: Path, *, subject: str, names: str) -> Non
                  "-subj", f"/CN={subject}", "-addext", f"subjectAltName={names}",
                  "-keyout", str(key), "-out", str(certificate)])
     key.chmod(0o600)
+
+
+def maps(lab: Lab) -> str:
+    """Return the certificate of the VIP with its key, in one PEM text.
+
+    The certificate alone lies beside it, as `maps.crt`: whoever has that one can trust the lab,
+    e.g. `curl --cacert`.
+    """
+    path, certificate = lab.home / "id_maps", lab.home / "maps.crt"
+    if not path.exists():
+        certificate.unlink(missing_ok=True)  # half of what was begun
+        key = path.with_suffix(".key")
+        selfsigned(certificate, key, subject=f"gislab {lab.name}", names=f"IP:{lab.vip}")
+        key.write_text(key.read_text() + certificate.read_text())
+        key.rename(path)
+    return path.read_text()
 
 
 def identity(lab: Lab) -> str:

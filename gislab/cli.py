@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     verb("catalog", _catalog, "say which version each map server holds, and which are kept")
     back = verb("rollback", _rollback, "have every map server serve an earlier version again")
     back.add_argument("version", type=int)
+    one = verb("seed", _seed, "have every map server draw tiles of a layer ahead")
+    one.add_argument("layer")
+    one.add_argument("--zooms", nargs=2, type=int, default=(0, 5), metavar=("FIRST", "LAST"),
+                     help="of Web Mercator; 0 5")
+    one = verb("refresh", _refresh, "have every map server forget tiles, since data has changed")
+    one.add_argument("layers", nargs="*", metavar="LAYER", help="by default all that are tiled")
     scale = verb("scale", _scale, "run another number of map servers")
     scale.add_argument("service")
     scale.add_argument("count", type=int)
@@ -201,6 +207,14 @@ def _catalog(lab, options) -> None:
 
 def _rollback(lab, options) -> None:
     catalog.rollback(lab, options.version, say=_say)
+
+
+def _seed(lab, options) -> None:
+    catalog.seed(lab, options.layer, tuple(options.zooms), say=_say)
+
+
+def _refresh(lab, options) -> None:
+    catalog.refresh(lab, *options.layers, say=_say)
 
 
 def _scale(lab, options) -> None:

@@ -1,23 +1,31 @@
-"""Maps and features through the VIP: WMS 1.3.0 and WFS 2.0.0, whichever map server answers."""
+"""Maps and features through the VIP: WMS 1.3.0 and WFS 2.0.0, whichever map server answers.
+
+GeoServer also gives tiles (WMTS 1.0.0) and takes changes (WFS-T 2.0).
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import geopandas
+import httpx
 import numpy
 from matplotlib import image as images
 from owslib.util import ServiceException
 from owslib.wfs import WebFeatureService
 from owslib.wms import WebMapService
 
+from . import catalog, transaction
 from .catalog import WORLD
 from .settings import Lab
+from .transaction import Changed
 
 SEA = "#dcebf2"
+# What GeoServer says when it lost the database in the middle: perhaps after the commit.
+LOST = re.compile(r"commit|connection|I/O error|timed? ?out|terminat|transaction failed", re.I)
 
 
 class OwsError(RuntimeError):
@@ -93,6 +101,112 @@ def get_features(lab: Lab, layer: str, *, bbox=None, limit: int | None = None,
     if not features:
         return geopandas.GeoDataFrame(geometry=[], crs="EPSG:4326")
     return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
+
+
+def get_tile(lab: Lab, layer: str, zoom: int, column: int, row: int, *,
+             timeout: float = 30) -> numpy.ndarray:
+    """Return a tile of Web Mercator as an array: 256 rows, 256 columns, RGB or RGBA, 0 to 1.
+
+    Parameters
+    ----------
+    layer : its name in the catalog; it must be tiled.
+    zoom, column, row : as web maps number them; 0, 0, 0 is the world.
+    timeout : float, seconds.
+
+    Raises
+    ------
+    OwsError : the server answered something else than a tile, or does not answer.
+    """
+    question = {"service": "WMTS", "version": "1.0.0", "request": "GetTile", "layer": layer,
+                "style": "", "format": "image/png", "tilematrixset": "EPSG:900913",
+                "tilematrix": f"EPSG:900913:{zoom}", "tilecol": column, "tilerow": row}
+    where = f"{lab.maps_url}/wmts"
+    try:
+        answer = httpx.get(where, params=question, timeout=timeout)
+    except httpx.TransportError as error:
+        raise OwsError(f"{where} does not answer ({error}); see: gislab status") from None
+    if answer.headers.get("content-type") != "image/png":
+        raise OwsError(f"{lab.serves} at {where}, {answer.status_code}: {_words(answer.content)}")
+    return images.imread(io.BytesIO(answer.content), format="png")
+
+
+def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = None,
+             update: Mapping[object, Mapping[str, object]] | None = None,
+             delete: Sequence[object] = (), password: str | None = None,
+             timeout: float = 30) -> Changed:
+    """Change features of a writable layer, all of it or nothing; return what was changed.
+
+    When this returns, every map server shows the new state, in maps, features and tiles.
+
+    Parameters
+    ----------
+    layer : its name in the catalog; it must be writable.
+    insert : new features, in any CRS; without keys, which come back in `keys`. Columns that are
+        left out will be empty.
+    update : key -> the columns to change and their values, e.g. {7: {"name": "Bonn"}}.
+    delete : keys of features.
+    password : of the user `editor`; by default the lab's own.
+    timeout : float, seconds.
+
+    Raises
+    ------
+    OwsError : it was refused, and nothing was changed; or no answer came, and then the text says
+        whether it may have happened. It is never sent twice: neither by this nor by HAProxy.
+    CatalogError, ConsulError : the catalog cannot be read, or has no such layer.
+    """
+    if lab.serves != "geoserver":
+        raise OwsError(f"{lab.serves} takes no transactions; say map_server = \"geoserver\" in "
+                       "lab.toml, then gislab up")
+    cat = catalog.current(lab)
+    chosen = cat.layer(layer)
+    if not chosen.writable:
+        raise OwsError(f"layer {layer} is not writable; publish it with writable=True")
+    try:
+        asked = transaction.body(chosen, cat.workspace, insert=insert, update=update,
+                                 delete=delete)
+    except ValueError as error:
+        raise OwsError(f"layer {layer}, nothing was sent: {error}") from None
+    try:
+        answer = httpx.post(url(lab), content=asked.encode(), timeout=timeout, headers={
+            "Content-Type": "text/xml"}, auth=("editor", password or lab.secret(
+                "editor_password")))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise OwsError(f"{url(lab)} does not answer ({error}), nothing was sent; see: gislab "
+                       "status") from None
+    except httpx.TransportError as error:
+        raise _unknown(lab, layer, str(error) or type(error).__name__) from None
+    changed = transaction.answer(answer.content)
+    if changed is None:
+        raise _refused(lab, layer, answer)
+    if chosen.tiled:
+        try:
+            catalog.refresh(lab, layer, say=lambda text: None)
+        except (catalog.CatalogError, RuntimeError) as error:
+            raise OwsError(f"layer {layer} was changed ({changed}), but tiles may be old: "
+                           f"{error}. Next: gislab refresh {layer}") from None
+    return changed
+
+
+def _unknown(lab: Lab, layer: str, said: str) -> OwsError:
+    return OwsError(f"layer {layer}: the transaction was sent to {url(lab)}, and no clear answer "
+                    f"came ({said}): it may have happened. Look at the features before sending it "
+                    "again")
+
+
+def _refused(lab: Lab, layer: str, answer: httpx.Response) -> OwsError:
+    if answer.status_code in (401, 403):
+        return OwsError(f"{lab.serves} at {url(lab)} lets the user editor not write ("
+                        f"{answer.status_code}): the password is another one, or layer {layer} "
+                        "is not writable there yet; see: gislab catalog")
+    if answer.status_code == 503:
+        return OwsError(f"no map server was there to take it, layer {layer} is as before; see: "
+                        "gislab status")
+    if answer.status_code in (502, 504):  # HAProxy's own words: it has lost the server
+        return _unknown(lab, layer, f"HAProxy says {answer.status_code}")
+    said = _words(answer.content)
+    if LOST.search(said):
+        return _unknown(lab, layer, said)
+    return OwsError(f"{lab.serves} at {url(lab)} refuses, layer {layer} is as before: {said}")
 
 
 class _Refusals:

@@ -15,10 +15,12 @@ class Bar:
     Parameters
     ----------
     told : called with (done, total) instead of drawing anything; False: silence.
+    unit : what is counted.
     """
 
-    def __init__(self, title: str, told: Callable[[int, int], None] | bool | None = None):
-        self.title, self.told = title, told
+    def __init__(self, title: str, told: Callable[[int, int], None] | bool | None = None, *,
+                 unit: str = "rows"):
+        self.title, self.told, self.unit = title, told, unit
         self._start = time.monotonic()
         self._bar = self._task = None
 
@@ -38,7 +40,7 @@ class Bar:
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
-            self._bar = _notebook(total) or _terminal()
+            self._bar = _notebook(total) or _terminal(self.unit)
             if self._bar and hasattr(self._bar, "add_task"):
                 self._task = self._bar.add_task(self.title, total=total)
                 self._bar.start()
@@ -60,12 +62,12 @@ def _notebook(total: int):
     return bar
 
 
-def _terminal():
+def _terminal(unit: str):
     if not sys.stderr.isatty():
         return False
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(TextColumn("{task.description}"), BarColumn(),
-                    TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+                    TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
                     TimeRemainingColumn(), console=Console(stderr=True), transient=True)

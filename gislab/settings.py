@@ -45,6 +45,7 @@ class Ports:
     """What answers at the VIP."""
 
     maps: int = 80  # WMS and WFS, through HAProxy
+    https: int = 443  # the same by TLS, with a certificate of this lab's own
     sql: int = 5432  # SQL through Pgpool-II: pooled, reads balanced
     primary: int = 5433  # SQL straight to the primary
     replicas: int = 5434  # SQL straight to the replicas, read only
@@ -63,6 +64,7 @@ class Lab:
     platform: str = "auto"
     map_server: str = "auto"
     durability: str = "strict"  # with one database member left: refuse writes, or go on
+    console: bool = False  # GeoServer's web console, at the VIP
     registry_port: int = 5000
     ssh_key: str = ""  # of real Pis; a virtual lab makes its own
     ports: Ports = field(default_factory=Ports)
@@ -104,6 +106,11 @@ class Lab:
         return f"http://{self.vip}{port}"
 
     @property
+    def secure_maps_url(self) -> str:
+        port = "" if self.ports.https == 443 else f":{self.ports.https}"
+        return f"https://{self.vip}{port}"
+
+    @property
     def network(self) -> ipaddress.IPv4Network:
         return ipaddress.IPv4Network(self.subnet)
 
@@ -124,6 +131,7 @@ SECRETS = (
     "map_token",
     "haproxy_password",
     "geoserver_password",
+    "editor_password",
 )
 
 
@@ -266,6 +274,8 @@ def _check(lab: Lab) -> None:
     if len(lab.machines) % 2 == 0 or not 3 <= len(lab.machines) <= 7:
         raise SettingsError("machines", len(lab.machines), "an odd number of managers keeps a "
                             "majority when one is lost; list 3, 5 or 7")
+    if not isinstance(lab.console, bool):
+        raise SettingsError("console", lab.console, "say true or false, without quotes")
     _port("registry_port", lab.registry_port)
     if not lab.ssh_key and lab.kind == "pi":
         raise SettingsError("ssh_key", "", "say which private key opens the Pis, "

@@ -64,6 +64,7 @@ def secrets(lab: Lab, say=print) -> None:
     held = {line.split()[0]: line for line in out.splitlines() if line}
     values = {name: lab.secret(name) for name in settings.SECRETS}
     values[certificate.IDENTITY] = certificate.identity(lab)
+    values[certificate.MAPS] = certificate.maps(lab)
     for name, value in values.items():
         mark = f"gislab.digest={_digest(value.encode())}"
         if name not in held:
@@ -242,6 +243,9 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         **images, **hashes,
         "IMAGE_MAPSERVER": registry.reference(lab, lab.serves),
         "MAP_SERVER": lab.serves,
+        # the secret by which layers are written to, only for the server that can
+        "MAP_WRITER": "gis_password" if lab.serves == "geoserver" else "reader_password",
+        "GEOSERVER_CONSOLE": "on" if lab.console and lab.serves == "geoserver" else "off",
         # how long Swarm leaves a new map server alone before it replaces the next one
         "MAP_UPDATE_DELAY": "20s" if lab.serves == "geoserver" else "5s",
         "LAB": lab.name,
@@ -250,6 +254,7 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         "SUBNET": lab.subnet,
         "NODES": settings.peers(lab),
         "PORT_MAPS": str(lab.ports.maps),
+        "PORT_HTTPS": str(lab.ports.https),
         "PORT_SQL": str(lab.ports.sql),
         "PORT_PRIMARY": str(lab.ports.primary),
         "PORT_REPLICAS": str(lab.ports.replicas),

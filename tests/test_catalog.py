@@ -92,14 +92,11 @@ def test_everything_that_is_wrong_is_told_at_once():
     assert [line.split(":")[0] for line in lines] == ["style s", "layer a", "layer b"]
 
 
-@pytest.mark.parametrize("server, words", [
-    ("mapserver", "which MapServer does not have; leave it out"),
-    ("geoserver", "which gislab does not set up in GeoServer yet; leave it out")])
 @pytest.mark.parametrize("key, what", [("writable", "WFS-T"), ("tiled", "WMTS")])
-def test_what_the_lab_cannot_do_is_said_before_publishing(key, what, server, words, paper,
-                                                          monkeypatch):
+def test_what_the_lab_cannot_do_is_said_before_publishing(key, what, paper, monkeypatch):
     """Not found out later, by a client; neither the database nor Consul is asked before."""
-    lab = replace(paper, map_server=server)
+    words = "which MapServer does not have; leave it out"
+    lab = replace(paper, map_server="mapserver")
     monkeypatch.setattr(catalog.tables.database, "connect", pytest.fail)
     monkeypatch.setattr(catalog.consul, "of", pytest.fail)
     asked = catalog.default().with_layer(Layer(**LAYER | {key: True}))
@@ -109,6 +106,14 @@ def test_what_the_lab_cannot_do_is_said_before_publishing(key, what, server, wor
             verb()
         assert str(caught.value) == f"layer new: {key}=True asks for {what}, {words}"
     catalog.validate(asked)  # by itself, whoever is to serve it
+    catalog.layers.validate(asked, "geoserver")
+
+
+def test_the_layer_of_the_health_questions_is_never_writable():
+    """Whoever deleted its point would stop all maps."""
+    alive = catalog.default().layer("alive")
+    with pytest.raises(CatalogError, match="layer alive: .*leave writable out"):
+        catalog.validate(catalog.default().with_layer(replace(alive, writable=True)))
 
 
 def test_a_style_needs_rules_or_an_sld_and_not_both():

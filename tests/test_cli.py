@@ -12,7 +12,7 @@ from gislab import cli, doctor, settings
 from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
-         "scale", "drain", "activate", "heal", "power-cut", "power-on",
+         "seed", "refresh", "scale", "drain", "activate", "heal", "power-cut", "power-on",
          "unplug", "plug", "notebooks", "experiment", "show")
 REAL = """
 kind = "pi"

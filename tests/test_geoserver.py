@@ -109,3 +109,90 @@ def test_both_servers_know_the_same_layers():
     for layer in cat.layers:
         assert f'NAME "{layer.name}"' in mapfile
         assert f"workspaces/gis/{layer.schema}/{layer.name}/layer.xml" in FILES
+
+
+OPEN = catalog.default().with_layer(Layer("wells", "wells", "Wells", "dots", writable=True,
+                                          tiled=True))
+
+
+def test_a_writable_layer_is_read_and_written_at_the_primary():
+    """As the owner of the tables, and never behind; the others read from replicas as before."""
+    made = geoserver.files(OPEN, LAB)
+    text = made["workspaces/gis/public-primary/datastore.xml"]
+    entry = {e.get("key"): e.text for e in ElementTree.fromstring(text).iter("entry")}
+    assert (entry["port"], entry["user"]) == ("@PORT_PRIMARY@", "gis")
+    assert entry["passwd"] == "plain:@GIS_PASSWORD@" and entry["schema"] == "public"
+    assert "socketTimeout=4" in entry["database"]
+    store = ElementTree.fromstring(
+        made["workspaces/gis/public-primary/wells/featuretype.xml"]).findtext("store/id")
+    assert store == ElementTree.fromstring(text).findtext("id") == "public-primary-store"
+    assert made["workspaces/gis/public/datastore.xml"] == FILES[
+        "workspaces/gis/public/datastore.xml"]
+
+
+def test_only_the_editor_may_write_and_only_to_what_is_writable():
+    """Everybody reads; writing is refused by default, at the service and at each layer."""
+    made = geoserver.files(OPEN, LAB)
+    assert ElementTree.fromstring(made["wfs.xml"]).findtext("serviceLevel") == "TRANSACTIONAL"
+    assert made["security/layers.properties"].splitlines() == [
+        "*.*.r=*", "*.*.w=ADMIN", "gis.wells.w=ROLE_EDITOR,ADMIN"]
+    assert made["security/services.properties"] == "wfs.Transaction=ROLE_EDITOR,ADMIN\n"
+    assert FILES["security/layers.properties"].splitlines() == ["*.*.r=*", "*.*.w=ADMIN"]
+    assert "EDITOR" not in FILES["security/services.properties"]
+
+
+def test_tiles_are_kept_of_tiled_layers_only():
+    """With their names as GeoWebCache has them, and the id of the layer itself."""
+    made = geoserver.files(OPEN, LAB)
+    assert [path for path in made if path.startswith("gwc-layers/")] == [
+        "gwc-layers/wells-layer.xml"]
+    tree = ElementTree.fromstring(made["gwc-layers/wells-layer.xml"])
+    layer = ElementTree.fromstring(made["workspaces/gis/public-primary/wells/layer.xml"])
+    assert (tree.tag, tree.findtext("name")) == ("GeoServerLayer", "gis:wells")
+    assert tree.findtext("id") == layer.findtext("id")
+    assert catalog.tiles.GRID in [e.text for e in tree.iter("gridSetName")]
+    assert not [path for path in FILES if path.startswith("gwc-layers/")]
+    assert FILES["tiles"] == ""
+
+
+def test_the_cache_is_bounded_and_off_where_nothing_is_tiled():
+    """Below the 128 MiB of the stack's tmpfs; GeoWebCache's book costs memory and a start."""
+    for made, enabled in ((geoserver.files(OPEN, LAB), "true"), (FILES, "false")):
+        tree = ElementTree.fromstring(made["geowebcache-diskquota.xml"])
+        assert tree.findtext("enabled") == enabled
+        assert (tree.findtext("globalQuota/value"), tree.findtext("globalQuota/units")) == (
+            "96", "MiB")
+        assert ElementTree.fromstring(made["wmts.xml"]).findtext("enabled") == enabled
+
+
+def test_tiles_of_a_layer_that_clients_write_to_are_kept_for_seconds():
+    """Servers hear of our own transactions, but not of those of another program."""
+    def kept(layer):
+        made = geoserver.files(catalog.default().with_layer(layer), LAB)
+        return ElementTree.fromstring(made[f"gwc-layers/{layer.name}-layer.xml"]).findtext(
+            "expireCache")
+    assert kept(OPEN.layer("wells")) == "10"
+    assert kept(replace(OPEN.layer("wells"), writable=False)) == "0"
+
+
+@pytest.mark.parametrize("change, empties", [
+    (lambda cat: cat.with_style(Style("dots", "point", (Rule("x", fill="#ff0000"),))), True),
+    (lambda cat: cat.with_layer(replace(cat.layer("wells"), table="other")), True),
+    (lambda cat: cat.with_style(Style("land", "polygon", (Rule("x", fill="#ff0000"),))), False),
+    (lambda cat: replace(cat, title="Other"), False),
+    (lambda cat: cat.with_layer(replace(cat.layer("places"), title="Other")), False)])
+def test_a_version_empties_the_tiles_that_are_drawn_otherwise_and_no_others(change, empties):
+    """The container forgets a layer whose line in `tiles` is another one."""
+    before, after = (geoserver.files(cat, LAB)["tiles"] for cat in (OPEN, change(OPEN)))
+    assert before.startswith("gis:wells ") and (before != after) is empties
+
+
+def test_catalogs_with_writable_and_tiled_layers_are_the_same_after_a_round_trip():
+    from gislab.catalog import bundle
+    assert bundle.read(bundle.render(OPEN, LAB)) == OPEN
+
+
+@pytest.mark.parametrize("path", [p for p in geoserver.files(OPEN, LAB)
+                                  if p.endswith(".xml") and p not in FILES])
+def test_what_is_only_there_for_such_layers_is_xml(path):
+    ElementTree.fromstring(geoserver.files(OPEN, LAB)[path].encode())

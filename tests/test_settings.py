@@ -77,7 +77,7 @@ def test_an_unknown_machine_is_answered_with_those_that_there_are():
 
 @pytest.mark.parametrize("table, key, value, remedy", [
     ({"vpi": "172.30.16.100"}, "vpi", "172.30.16.100", "no such key; there are .*vip"),
-    ({"ports": {"map": 80}}, "ports.map", 80, "no such key; there are maps, "),
+    ({"ports": {"map": 80}}, "ports.map", 80, "no such key; there are https, maps, "),
     (machines(adress="192.168.1.12"), "machines.adress", "192.168.1.12", "address, name"),
     ({"name": "My Lab"}, "name", "My Lab", "small letters"),
     ({"name": 5}, "name", 5, "write it in quotes"),
@@ -111,6 +111,8 @@ def test_an_unknown_machine_is_answered_with_those_that_there_are():
     ({"ports": {"maps": 0}}, "ports.maps", 0, "from 1 to 65535"),
     ({"ports": {"maps": True}}, "ports.maps", True, "from 1 to 65535"),
     ({"ports": {"maps": 5432}}, "ports.maps", 5432, "each port once"),
+    ({"ports": {"https": 80}}, "ports.maps", 80, "each port once"),
+    ({"console": "yes"}, "console", "yes", "true or false"),
     ({"registry_port": 70000}, "registry_port", 70000, "from 1 to 65535"),
 ])
 def test_a_wrong_setting_is_one_error_with_key_value_and_remedy(table, key, value, remedy):

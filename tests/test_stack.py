@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from dataclasses import replace
 
 import pytest
 from recorded import node_ls
@@ -63,7 +65,8 @@ def test_a_new_swarm_gets_every_secret_by_its_input_and_never_by_its_words(paper
     made = [(c[-2], i) for c, i in zip(boss.commands, boss.inputs, strict=True)
             if c[:3] == ("docker", "secret", "create")]
     assert made == [*((name, paper.secret(name)) for name in settings.SECRETS),
-                    (certificate.IDENTITY, certificate.identity(paper))]
+                    (certificate.IDENTITY, certificate.identity(paper)),
+                    (certificate.MAPS, certificate.maps(paper))]
     everything = " ".join(" ".join(c) for pi in swarm for c in pi.commands)
     assert not [name for name in settings.SECRETS if paper.secret(name) in everything]
     assert "PRIVATE KEY" not in everything
@@ -128,7 +131,36 @@ def test_everything_that_the_stack_file_asks_for_is_given(paper, swarm):
 def test_each_secret_of_the_stack_file_is_one_that_the_lab_makes():
     text = (stack.FOLDER / stack.FILE).read_text()
     named = re.findall(r"^  (\w+): \{external: true\}", text, re.MULTILINE)
-    assert sorted(named) == sorted([*settings.SECRETS, certificate.IDENTITY])
+    assert sorted(named) == sorted([*settings.SECRETS, certificate.IDENTITY, certificate.MAPS])
+
+
+@pytest.mark.parametrize("server, writer", [("mapserver", "reader_password"),
+                                            ("geoserver", "gis_password")])
+def test_only_a_server_that_takes_transactions_is_given_the_owners_password(
+        paper, swarm, server, writer):
+    deploy(replace(paper, map_server=server))
+    assert f" MAP_WRITER={writer} " in swarm.sent("env")[0][1]
+
+
+def test_the_console_is_open_only_where_the_lab_says_so(paper, swarm):
+    deploy(replace(paper, map_server="geoserver"))
+    swarm.forget()
+    deploy(replace(paper, map_server="geoserver", console=True))
+    deploy(replace(paper, map_server="mapserver", console=True))
+    told = [c.split("GEOSERVER_CONSOLE=")[1].split()[0] for _, c in swarm.sent("env")]
+    assert told == ["on", "off"]
+
+
+def test_the_certificate_is_the_vips_and_lies_beside_its_key(paper):
+    """Clients trust maps.crt; the key goes to HAProxy, as a secret, and nowhere else."""
+    whole = certificate.maps(paper)
+    alone = (paper.home / "maps.crt").read_text()
+    assert whole.endswith(alone) and "PRIVATE KEY" in whole and "PRIVATE" not in alone
+    assert certificate.maps(paper) == whole
+    assert (paper.home / "id_maps").stat().st_mode & 0o77 == 0
+    said = subprocess.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"], input=alone,
+                          capture_output=True, text=True, check=True).stdout
+    assert f"IP Address:{paper.vip}" in said
 
 
 def test_nothing_in_the_stack_is_privileged_or_reaches_the_engine():

@@ -17,7 +17,9 @@ create table loose (id int primary key, geom geometry);
 insert into loose values (1, ST_SetSRID(ST_MakePoint(9, 48), 3857));
 create table hidden (id int primary key, geom geometry(Point, 4326));
 revoke select on hidden from reader;
-create view seen as select id, geom from wells;"""
+create view seen as select id, geom from wells;
+create table guarded (id int primary key, geom geometry(Point, 25832));
+revoke insert, update on guarded from gis;"""
 WELL = Layer("wells", "wells", "Wells", "dots", srs="EPSG:25832")
 
 
@@ -37,7 +39,7 @@ def small():
 
 
 @pytest.mark.parametrize("layer", [WELL, replace(WELL, table="public.wells"),
-                                   replace(WELL, table="seen"),
+                                   replace(WELL, table="seen"), replace(WELL, writable=True),
                                    replace(WELL, table="loose", srs="EPSG:3857")])
 def test_what_fits_is_let_through(serving, small, layer):
     assert tables.problems(small.with_layer(layer), serving.lab) == []
@@ -54,6 +56,11 @@ def test_what_fits_is_let_through(serving, small, layer):
     (replace(WELL, table="loose"), "loose is in EPSG:3857"),
     (replace(WELL, style="land"), "wells holds Point, and style land draws polygons"),
     (replace(WELL, style="cities"), "wells has no column population"),
+    (replace(WELL, table="seen", writable=True), "the primary key of seen is missing"),
+    (replace(WELL, key="depth", writable=True), "the primary key of wells is id, and clients name "
+                                                "what they change by depth"),
+    (replace(WELL, table="guarded", writable=True), "grant insert, update, delete on guarded to "
+                                                    "gis"),
     (replace(WELL, table="hidden", srs="EPSG:4326"), "grant select on hidden to reader"),
 ])
 def test_what_does_not_fit_is_named(serving, small, layer, words):

@@ -15,18 +15,17 @@ import pandas as pd
 from .. import consul
 from ..settings import Lab
 from ..wait import NotYet, WaitTimeout, until
-from . import bundle, layers, mapserver, tables
+from . import bundle, keys, layers, mapserver, tables
+from .keys import CURRENT, PARTS, REPORTS, ROOT, VERSIONS, current
 from .layers import ALIVE, WORLD, Catalog, CatalogError, Layer, Rule, Style, default
+from .tiles import refresh, seed
 from .yamlfile import read
 
-__all__ = ["WORLD", "Catalog", "CatalogError", "Layer", "Rule", "Style", "allow", "current",
-           "default", "mapfile", "publish", "put", "read", "rollback", "status", "validate",
-           "versions"]
+__all__ = ["CURRENT", "PARTS", "REPORTS", "VERSIONS", "WORLD", "Catalog", "CatalogError",
+           "Layer", "Rule", "Style", "allow", "current", "default", "mapfile", "publish", "put",
+           "read", "refresh", "rollback", "seed", "status", "validate", "versions"]
 
 KEEP = 10  # versions that can be rolled back to
-ROOT = "gislab/maps"
-CURRENT = f"{ROOT}/current"  # "<number> <hash> <parts>": one line that a shell can read
-VERSIONS, PARTS, REPORTS = f"{ROOT}/versions/", f"{ROOT}/parts/", f"{ROOT}/reports/"
 # The agents' sessions hang on a node of their own, so that their token has no power over those
 # of the database.
 NODE = "gislab-maps"
@@ -100,8 +99,8 @@ def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
     digest, parts = bundle.digest(made), bundle.split(made, consul.LARGEST)
     with consul.of(lab) as store:
         entry, known = store.get(CURRENT), _versions(store)
-        if entry and entry.text.split()[1] == digest:
-            number = int(entry.text.split()[0])
+        if entry and keys.version(entry)[1] == digest:
+            number = int(keys.version(entry)[0])
             say(f"version {number}: is current already, nothing was changed")
             return number
         number = max([0, *known]) + 1
@@ -110,10 +109,9 @@ def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
             store.put(key, part)  # under its hash: whoever else writes it writes the same
         about = {"number": number, "hash": digest, "parts": len(parts), "published": time.time(),
                  "title": catalog.title, "layers": [layer.name for layer in catalog.layers]}
-        if not store.commit(
-                *map(consul.there, kept),
-                consul.written(_key(number), json.dumps(about).encode(), 0),
-                consul.written(CURRENT, _line(about), entry.index if entry else 0)):
+        if not keys.switch(
+                store, entry, [number, digest, len(parts)], *map(consul.there, kept),
+                consul.written(_key(number), json.dumps(about).encode(), 0)):
             raise CatalogError("somebody else published at the same moment; see: gislab catalog, "
                                "then publish again")
         say(f"version {number}: published, {len(catalog.layers)} layers, "
@@ -141,8 +139,8 @@ def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
         if version not in known:
             raise CatalogError(f"no version {version}; there are "
                                + (", ".join(map(str, sorted(known))) or "none"))
-        if not store.commit(consul.there(_key(version)), consul.written(
-                CURRENT, _line(known[version]), entry.index if entry else 0)):
+        words = [known[version][word] for word in ("number", "hash", "parts")]
+        if not keys.switch(store, entry, words, consul.there(_key(version))):
             raise CatalogError("somebody else published at the same moment; see: gislab catalog")
     say(f"version {version}: is current again")
     _held(lab, version, say, timeout)
@@ -157,7 +155,7 @@ def versions(lab: Lab) -> pd.DataFrame:
     """
     with consul.of(lab) as store:
         entry, known = store.get(CURRENT), _versions(store)
-    number = int(entry.text.split()[0]) if entry else None
+    number = int(keys.version(entry)[0]) if entry else None
     return pd.DataFrame([{
         "version": n, "hash": v["hash"][:12],
         "published": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(v["published"])),
@@ -175,31 +173,12 @@ def status(lab: Lab) -> pd.DataFrame:
     reach Consul for 20 seconds is not either, and still serves. Raises ConsulError.
     """
     with consul.of(lab) as store:
-        entry, found = store.get(CURRENT), _reports(store)
-    wanted = entry.text.split()[0] if entry else "-"
+        entry, found = store.get(CURRENT), keys.reports(store)
+    wanted = keys.version(entry)[0] if entry else "-"
     return pd.DataFrame([[
         f"{r['server']} {r['id']}", r["node"], r["version"] or "-", (r["hash"] or "-")[:12],
         round(max(0.0, time.time() - r["since"])), _state(r, wanted)] for r in found],
         columns=COLUMNS)
-
-
-def current(lab: Lab) -> Catalog:
-    """Return the catalog that is published now.
-
-    Raises
-    ------
-    CatalogError : nothing is published yet, or parts of it are gone.
-    ConsulError : Consul does not answer, or refuses.
-    """
-    with consul.of(lab) as store:
-        entry = store.get(CURRENT)
-        if entry is None:
-            raise CatalogError("nothing is published yet; run: gislab up")
-        _, digest, parts = entry.text.split()
-        found = [store.get(f"{PARTS}{digest}/{i}") for i in range(int(parts))]
-    if None in found:
-        raise CatalogError(f"parts of version {entry.text} are gone; publish it again")
-    return bundle.read(bundle.join([part.value for part in found]))
 
 
 def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
@@ -229,7 +208,7 @@ def _held(lab: Lab, number: int, say, timeout: float) -> None:
 
     def ask() -> None:
         with consul.of(lab) as store:
-            found = _reports(store)
+            found = keys.reports(store)
         for r in found:
             name = f"{r['node']}: {r['server']} {r['id']}"
             if r["state"] == "refuses" and r["wanted"] == number:
@@ -258,11 +237,6 @@ def _state(report: dict, wanted: str) -> str:
                                                       else "")
 
 
-def _reports(store: consul.Consul) -> list[dict]:
-    return sorted((json.loads(entry.value) for entry in store.list(REPORTS)),
-                  key=lambda r: (r["node"], r["id"]))
-
-
 def _versions(store: consul.Consul) -> dict[int, dict]:
     found = [json.loads(entry.value) for entry in store.list(VERSIONS)]
     return {about["number"]: about for about in found}
@@ -281,7 +255,3 @@ def _forget(store: consul.Consul, known: dict[int, dict], number: int) -> None:
 
 def _key(number: int) -> str:
     return f"{VERSIONS}{number:06d}"
-
-
-def _line(about: dict) -> bytes:
-    return f"{about['number']} {about['hash']} {about['parts']}\n".encode()

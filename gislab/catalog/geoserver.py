@@ -7,6 +7,9 @@ other. `@...@` is filled in by the container: addresses and passwords are not in
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from xml.sax.saxutils import escape
 
 from ..settings import Lab
@@ -26,6 +29,27 @@ CONNECTION = {
     "preparedStatements": "false", "Expose primary keys": "true", "encode functions": "true",
     "Support on the fly geometry simplification": "true",
 }
+# A layer that clients write to is read from the primary as well: else a server whose replica is
+# behind would show the state before.
+PRIMARY = {"port": "@PORT_PRIMARY@", "user": "gis", "passwd": "plain:@GIS_PASSWORD@"}
+EDITOR = "ROLE_EDITOR"  # of the user `editor`, whom the container makes from a secret
+GRIDS = ("EPSG:900913", "EPSG:4326")  # of tiles; GeoWebCache's name for Web Mercator
+# Seconds for which a tile of a writable layer is kept: other servers learn of a transaction from
+# `ows.transact`, but not of one that another client sent.
+EXPIRE = 10
+# Of the tmpfs of 128 MiB in which a container keeps its tiles, counted as its memory; the rest is
+# for GeoWebCache's book of them, and for what comes between two of its looks.
+QUOTA = """\
+<gwcQuotaConfiguration>
+  <enabled>{enabled}</enabled>
+  <cacheCleanUpFrequency>5</cacheCleanUpFrequency>
+  <cacheCleanUpUnits>SECONDS</cacheCleanUpUnits>
+  <maxConcurrentCleanUps>1</maxConcurrentCleanUps>
+  <globalExpirationPolicyName>LRU</globalExpirationPolicyName>
+  <globalQuota><value>96</value><units>MiB</units></globalQuota>
+  <quotaStore>HSQL</quotaStore>
+</gwcQuotaConfiguration>
+"""
 REST = """\
 /**;GET=ROLE_ADMINISTRATOR
 /**;POST,DELETE,PUT=ROLE_ADMINISTRATOR
@@ -45,19 +69,33 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
     space = catalog.workspace
     root = f"workspaces/{space}"
     workspace = _xml("workspace", id=f"{space}-ws", name=space)
+    writable = [layer for layer in catalog.layers if layer.writable]
+    tiled = [layer for layer in catalog.layers if layer.tiled]
     made = {
         # for the option PROXY_BASE_URL. There is no global.xml: what it must hold differs from
         # release to release, and what GeoServer makes by itself is right
         "proxy-base-url": f"{lab.maps_url}/geoserver\n",
         "wms.xml": _service("wms", "WMS", catalog),
-        "wfs.xml": _service("wfs", "WFS", catalog, serviceLevel="BASIC"),  # nothing is written
+        # BASIC: nothing is written, whoever asks
+        "wfs.xml": _service("wfs", "WFS", catalog,
+                            serviceLevel="TRANSACTIONAL" if writable else "BASIC"),
+        "wmts.xml": _service("wmts", "WMTS", catalog, enabled=bool(tiled)),
+        "geowebcache-diskquota.xml": HEAD + QUOTA.format(enabled=str(bool(tiled)).lower()),
         "gwc-gs.xml": HEAD + "<GeoServerGWCConfig><version>1.1.0</version>"
         "<directWMSIntegrationEnabled>false</directWMSIntegrationEnabled>"
         "<WMSCEnabled>false</WMSCEnabled><TMSEnabled>false</TMSEnabled>"
         "<cacheLayersByDefault>false</cacheLayersByDefault></GeoServerGWCConfig>\n",
+        # what is served from tiles, and what they were drawn by: the container empties others
+        "tiles": "".join(f"{space}:{layer.name} {_mark(layer, catalog)}\n"
+                         for layer in tiled),
         "logging.xml": _xml("logging", level="PRODUCTION_LOGGING",
                             location="logs/geoserver.log", stdOutLogging="false"),
         "security/rest.properties": REST,
+        "security/layers.properties": "*.*.r=*\n*.*.w=ADMIN\n" + "".join(
+            f"{space}.{layer.name}.w={EDITOR},ADMIN\n" for layer in writable),
+        # without a writable layer WFS itself refuses, and says so in its own words
+        "security/services.properties":
+            f"wfs.Transaction={EDITOR},ADMIN\n" if writable else "# nothing is written\n",
         "workspaces/default.xml": workspace,
         f"{root}/workspace.xml": workspace,
         f"{root}/namespace.xml": _xml("namespace", id=f"{space}-ns", prefix=space,
@@ -72,10 +110,10 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
             format="sld",
             _version=f"<languageVersion><version>{spoken}</version></languageVersion>",
             filename=f"{style.name}.sld")
-    for schema in sorted({layer.schema for layer in catalog.layers}):
-        made[f"{root}/{schema}/datastore.xml"] = _store(space, schema)
+    for layer in {_store_name(layer): layer for layer in catalog.layers}.values():
+        made[f"{root}/{_store_name(layer)}/datastore.xml"] = _store(space, layer)
     for layer in catalog.layers:
-        folder = f"{root}/{layer.schema}/{layer.name}"
+        folder = f"{root}/{_store_name(layer)}/{layer.name}"
         made[f"{folder}/featuretype.xml"] = _feature_type(space, layer)
         made[f"{folder}/layer.xml"] = _xml(
             "layer", name=layer.name, id=f"{layer.name}-layer", type="VECTOR",
@@ -83,6 +121,8 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
             _resource=f'<resource class="featureType"><id>{layer.name}-ft</id></resource>',
             _more="<attribution><logoWidth>0</logoWidth><logoHeight>0</logoHeight>"
                   "</attribution>")
+        if layer.tiled:
+            made[f"gwc-layers/{layer.name}-layer.xml"] = _tiled(space, layer)
     return made
 
 
@@ -138,20 +178,29 @@ def _css(name: str, value: object) -> str:
     return f'<CssParameter name="{name}">{text}</CssParameter>'
 
 
-def _service(tag: str, name: str, catalog: Catalog, **more: object) -> str:
-    extra = {"_srs": "<srs><string>4326</string><string>3857</string></srs>",
-             "maxRequestMemory": 65536, "maxRenderingTime": 30} if tag == "wms" else {
-             "maxFeatures": 1000000, "featureBounding": "false"}
-    return _xml(tag, id=f"{tag}-service", enabled="true", name=name,
+def _service(tag: str, name: str, catalog: Catalog, *, enabled: bool = True,
+             **more: object) -> str:
+    extra = {"wms": {"_srs": "<srs><string>4326</string><string>3857</string></srs>",
+                     "maxRequestMemory": 65536, "maxRenderingTime": 30},
+             "wfs": {"maxFeatures": 1000000, "featureBounding": "false"}}.get(tag, {})
+    return _xml(tag, id=f"{tag}-service", enabled=str(enabled).lower(), name=name,
                 title=escape(catalog.title), abstrct=escape(catalog.abstract),
                 citeCompliant="false", **extra, **more)
 
 
-def _store(space: str, schema: str) -> str:
-    entries = {**CONNECTION, "schema": schema, "namespace": f"http://{space}"}
+def _store_name(layer: Layer) -> str:
+    """Return the store of a layer: its schema; no schema that we take has a dash in its name."""
+    return layer.schema + ("-primary" if layer.writable else "")
+
+
+def _store(space: str, layer: Layer) -> str:
+    entries = {**CONNECTION, "schema": layer.schema, "namespace": f"http://{space}"}
+    if layer.writable:
+        entries |= PRIMARY
+    name = _store_name(layer)
     inside = "".join(f'<entry key="{key}">{escape(value)}</entry>'
                      for key, value in sorted(entries.items()))
-    return _xml("dataStore", id=f"{schema}-store", name=schema, type="PostGIS", enabled="true",
+    return _xml("dataStore", id=f"{name}-store", name=name, type="PostGIS", enabled="true",
                 _workspace=f"<workspace><id>{space}-ws</id></workspace>",
                 _parameters=f"<connectionParameters>{inside}</connectionParameters>")
 
@@ -168,8 +217,27 @@ def _feature_type(space: str, layer: Layer) -> str:
         _boxes=f"<nativeBoundingBox>{box}<crs>{layer.srs}</crs></nativeBoundingBox>"
                f"<latLonBoundingBox>{box}<crs>EPSG:4326</crs></latLonBoundingBox>",
         projectionPolicy="FORCE_DECLARED", enabled="true",
-        _store=f'<store class="dataStore"><id>{layer.schema}-store</id></store>',
+        _store=f'<store class="dataStore"><id>{_store_name(layer)}-store</id></store>',
         maxFeatures=0, numDecimals=7, overridingServiceSRS="false", skipNumberMatched="true")
+
+
+def _tiled(space: str, layer: Layer) -> str:
+    """Return what GeoWebCache is to know of a layer; its id is the layer's own."""
+    grids = "".join(f"<gridSubset><gridSetName>{grid}</gridSetName></gridSubset>"
+                    for grid in GRIDS)
+    return _xml("GeoServerLayer", enabled="true", id=f"{layer.name}-layer",
+                name=f"{space}:{layer.name}",
+                _formats="<mimeFormats><string>image/png</string></mimeFormats>",
+                _grids=f"<gridSubsets>{grids}</gridSubsets>",
+                # 16 tiles are drawn at once: a name is then written once, not in each
+                _meta="<metaWidthHeight><int>4</int><int>4</int></metaWidthHeight>",
+                expireCache=EXPIRE if layer.writable else 0, expireClients=0, gutter=0)
+
+
+def _mark(layer: Layer, catalog: Catalog) -> str:
+    """Return what changes whenever tiles that were drawn before are not right any more."""
+    drawn_by = [dataclasses.asdict(layer), dataclasses.asdict(catalog.style(layer.style))]
+    return hashlib.sha256(json.dumps(drawn_by).encode()).hexdigest()[:16]
 
 
 def _xml(tag: str, **parts: object) -> str:

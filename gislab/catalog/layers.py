@@ -75,8 +75,8 @@ class Layer:
     srs: str = "EPSG:4326"
     extent: tuple[float, float, float, float] = WORLD
     key: str = "id"  # a column that tells features apart
-    writable: bool = False  # clients may change features (WFS-T); refused: see `lacking`
-    tiled: bool = False  # pictures are kept as tiles (WMTS); refused: see `lacking`
+    writable: bool = False  # whoever has the editor's password may change features (WFS-T)
+    tiled: bool = False  # pictures are kept as tiles (WMTS)
 
     @property
     def schema(self) -> str:
@@ -179,14 +179,13 @@ def problems(catalog: Catalog) -> Iterator[str]:
 
 
 def lacking(catalog: Catalog, server: str) -> Iterator[str]:
-    """Say what a catalog asks for that this map server cannot do, or not yet."""
-    cannot = {"mapserver": "which MapServer does not have",
-              "geoserver": "which gislab does not set up in GeoServer yet"}
-    for layer in catalog.layers if server else ():
+    """Say what a catalog asks for that this map server cannot do."""
+    for layer in catalog.layers if server == "mapserver" else ():
         for wanted, what in ((layer.writable, "writable=True asks for WFS-T"),
                              (layer.tiled, "tiled=True asks for WMTS")):
             if wanted:
-                yield f"layer {layer.name}: {what}, {cannot[server]}; leave it out"
+                yield (f"layer {layer.name}: {what}, which MapServer does not have; leave it "
+                       "out")
 
 
 def _named(things, name: str, kind: str):
@@ -210,6 +209,9 @@ def _layer_problems(catalog: Catalog, layer: Layer) -> Iterator[str]:
     west, south, east, north = layer.extent
     if not (west < east and south < north):
         yield f"{where}: extent {layer.extent}; say (west, south, east, north)"
+    if layer.writable and layer.name == ALIVE:
+        yield (f"{where}: health questions ask for it, so whoever deleted its point would stop "
+               "all maps; leave writable out")
 
 
 def _style_problems(style: Style) -> Iterator[str]:

@@ -26,6 +26,14 @@ COLUMNS = """
            postgis_typmod_type(atttypmod)
     from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped"""
 
+KEY = """
+    select attname from pg_index join pg_attribute on attrelid = indrelid and attnum = any(indkey)
+    where indrelid = %s and indisprimary"""
+MAY_WRITE = """
+    select has_table_privilege('gis', %(table)s, 'insert')
+           and has_table_privilege('gis', %(table)s, 'update')
+           and has_table_privilege('gis', %(table)s, 'delete')"""
+
 
 def problems(catalog: Catalog, lab: Lab) -> list[str]:
     """Say what a catalog expects of the database that is not so; a line for each.
@@ -55,6 +63,8 @@ def _layer(connection: psycopg.Connection, layer: Layer, style: Style) -> Iterat
         yield (f"{where}: the role reader may not read {layer.schema}.{layer.relation}; as its "
                f"owner: grant select on {layer.table} to reader")
         return
+    if layer.writable:
+        yield from _writable(connection, layer, oid)
     columns = {name: rest for name, *rest in connection.execute(COLUMNS, (oid,))}
     for column in sorted({layer.key} | style.columns):
         if column not in columns:
@@ -78,6 +88,17 @@ def _layer(connection: psycopg.Connection, layer: Layer, style: Style) -> Iterat
     if plain not in ("geometry", "geometrycollection") and plain not in KINDS[style.kind]:
         yield (f"{where}: {layer.table} holds {shape}, and style {style.name} draws "
                f"{style.kind}s; take a style of another kind")
+
+
+def _writable(connection: psycopg.Connection, layer: Layer, oid: int) -> Iterator[str]:
+    key = [name for name, in connection.execute(KEY, (oid,))]
+    if key != [layer.key]:
+        yield (f"layer {layer.name}: the primary key of {layer.table} is "
+               f"{', '.join(key) or 'missing'}, and clients name what they change by "
+               f"{layer.key}; alter table {layer.table} add primary key ({layer.key})")
+    if not connection.execute(MAY_WRITE, {"table": oid}).fetchone()[0]:
+        yield (f"layer {layer.name}: the role gis may not change {layer.table}; as its owner: "
+               f"grant insert, update, delete on {layer.table} to gis")
 
 
 def _of_a_row(connection: psycopg.Connection, layer: Layer) -> tuple[int, str] | None:

@@ -3,6 +3,7 @@
 set -Eeuo pipefail
 
 RUN=/run/gislab
+TILES=/var/cache/gislab
 ALIVE='service=WFS&version=2.0.0&request=GetFeature&typeNames=alive&count=1&outputFormat=application/json'
 
 need() {
@@ -27,16 +28,27 @@ await_catalog() {
 }
 
 # Read once, at the first start of an empty security folder, and then kept as a hash only: so
-# there is no moment in which admin/geoserver would be let in.
-set_admin() {
-    local password
+# there is no moment in which admin/geoserver would be let in. The editor may write to layers that
+# the catalog calls writable; without a password for one, there is none.
+set_users() {
+    local password editor
     password=$(<"${GEOSERVER_PASSWORD_FILE:-/run/secrets/geoserver_password}")
     [[ -n "$password" && "$password" != geoserver ]] || {
         echo "geoserver: the administrator's password is empty or the default one" >&2
         exit 1
     }
-    (umask 077 && echo "admin=$password,ROLE_ADMINISTRATOR,enabled" \
-        > $RUN/data/security/users.properties)
+    editor=$(cat "${EDITOR_PASSWORD_FILE:-/run/secrets/editor_password}" 2>/dev/null || true)
+    (
+        umask 077
+        echo "admin=$password,ROLE_ADMINISTRATOR,enabled"
+        [[ -z "$editor" ]] || echo "editor=$editor,ROLE_EDITOR,enabled"
+    ) > $RUN/data/security/users.properties
+}
+
+# Tiles of an earlier start may be of an earlier catalog.
+set_tiles() {
+    rm -rf "${TILES:?}"/*
+    cp $RUN/data/geowebcache-diskquota.xml $TILES/ || true # an older catalog has none
 }
 
 start_server() {
@@ -46,11 +58,18 @@ start_server() {
         -XX:TieredStopAtLevel=1 # half the CPU of a start and 70 MB less; maps are as quick
         -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError
         -Djava.awt.headless=true -Djava.io.tmpdir=/tmp -Duser.timezone=UTC
-        "-DGEOSERVER_DATA_DIR=$RUN/data" -DGEOWEBCACHE_CACHE_DIR=/tmp/gwc
-        "-DPROXY_BASE_URL=$(<$RUN/data/proxy-base-url)"
-        # the catalog is the one way to change what is published
-        -DGEOSERVER_CONSOLE_DISABLED=true
+        "-DGEOSERVER_DATA_DIR=$RUN/data" "-DGEOWEBCACHE_CACHE_DIR=$TILES"
+        # as the client has asked HAProxy, with TLS or without; who asks past it hears of the VIP
+        "-DPROXY_BASE_URL=\${X-Forwarded-Proto}://\${X-Forwarded-Host}/geoserver $(
+            <$RUN/data/proxy-base-url)"
+        -DPROXY_BASE_URL_HEADERS=true
     )
+    if [[ "${GEOSERVER_CONSOLE:-off}" == on ]]; then
+        # a form that came by TLS says https, and GeoServer, behind HAProxy, was asked by http
+        options+=("-DGEOSERVER_CSRF_WHITELIST=$VIP")
+    else # the catalog is the one way to change what is published
+        options+=(-DGEOSERVER_CONSOLE_DISABLED=true)
+    fi
     echo "geoserver: GeoServer $VERSION in $ENGINE, $(java --version | head -n 1)" >&2
     if [[ $ENGINE == jetty ]]; then
         java "${options[@]}" -cp "/usr/share/java/servlet-api.jar$(
@@ -60,8 +79,8 @@ start_server() {
     else
         mkdir -p $RUN/tomcat/{conf/Catalina/localhost,webapps,work}
         cp /etc/gislab/web.xml $RUN/tomcat/conf/
-        echo "RewriteRule ^/ows\$ /geoserver/$WORKSPACE/ows" \
-            > $RUN/tomcat/conf/Catalina/localhost/rewrite.config
+        printf 'RewriteRule ^/%s$ /geoserver/%s/%s\n' ows "$WORKSPACE" ows \
+            wmts "$WORKSPACE" gwc/service/wmts > $RUN/tomcat/conf/Catalina/localhost/rewrite.config
         java "${options[@]}" "-Dcatalina.home=$RUN/tomcat" "-Dcatalina.base=$RUN/tomcat" \
             -cp "$(printf '%s:' /usr/share/java/tomcat11-*.jar)" \
             org.apache.catalina.startup.Tomcat --catalina -config /etc/gislab/server.xml &
@@ -132,7 +151,8 @@ _main() {
     trap drain TERM INT
     start_agent
     await_catalog
-    set_admin
+    set_users
+    set_tiles
     start_server
     watch
     echo "geoserver: the servlet engine has ended" >&2

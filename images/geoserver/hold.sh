@@ -17,17 +17,13 @@ fill() {
         text=$(<"$file")
         text=${text//@VIP@/"$VIP"}
         text=${text//@PORT_REPLICAS@/"${PORT_REPLICAS:-5434}"}
+        text=${text//@PORT_PRIMARY@/"${PORT_PRIMARY:-5433}"}
         text=${text//@DATABASE@/"${DATABASE:-gis}"}
         text=${text//@READER_PASSWORD@/"$(<"${READER_PASSWORD_FILE:-/run/secrets/reader_password}")"}
+        [[ "$text" != *@GIS_PASSWORD@* ]] \
+            || text=${text//@GIS_PASSWORD@/"$(<"${GIS_PASSWORD_FILE:-/run/secrets/gis_password}")"}
         printf '%s\n' "$text" > "$file"
     done
-}
-
-# as_admin words-of-curl: the password goes by its input, never by its words
-as_admin() {
-    printf 'user = "admin:%s"\n' \
-        "$(<"${GEOSERVER_PASSWORD_FILE:-/run/secrets/geoserver_password}")" \
-        | curl -sf -m 60 -K - "$@"
 }
 
 # ready FOLDER seconds: until GeoServer has every layer. Its REST knows those, too, whose tables
@@ -35,7 +31,7 @@ as_admin() {
 ready() {
     local end=$((SECONDS + $2)) offered layer missing=''
     while ((SECONDS < end)); do
-        offered=$(as_admin "http://127.0.0.1:8080/geoserver/rest/layers.json" || true)
+        offered=$(admin.sh "http://127.0.0.1:8080/geoserver/rest/layers.json" || true)
         missing=''
         for layer in "$1"/workspaces/*/*/*/layer.xml; do
             layer=${layer%/layer.xml}
@@ -48,14 +44,28 @@ ready() {
     return 1
 }
 
+# What a new version replaces whole, beside the files of the services.
+PARTS='workspaces gwc-layers tiles security/layers.properties security/services.properties'
+
 place() { # FOLDER: its files in the place of the old ones; what GeoServer made itself stays
-    rm -rf $DATA/workspaces
+    rm -rf $DATA/{workspaces,gwc-layers,tiles}
     cp -r "$1"/. $DATA/
+    [[ ! -e $1/geowebcache-diskquota.xml ]] || cp "$1/geowebcache-diskquota.xml" /var/cache/gislab/
 }
 
 reload() {
-    as_admin -X POST -o /dev/null http://127.0.0.1:8080/geoserver/rest/reload \
+    admin.sh -X POST -o /dev/null http://127.0.0.1:8080/geoserver/rest/reload \
         || { echo "GeoServer refuses to reload" >&2; return 1; }
+}
+
+# forget_changed FOLDER: tiles that were drawn by another style or of another table than its own.
+# Before the reload: GeoServer still knows the layers that go, and nobody asks it meanwhile.
+forget_changed() {
+    local layer mark
+    [[ -e $DATA/tiles ]] || return 0
+    while read -r layer mark; do
+        grep -qsxF "$layer $mark" "$1/tiles" || errand.sh "forget/$layer" || return 1
+    done < $DATA/tiles
 }
 
 back() {
@@ -86,7 +96,10 @@ _main() {
     }
     fill "$1"
     old=$RUN/before
-    rm -rf $old && mkdir -p $old && cp -r $DATA/workspaces $old/
+    rm -rf $old && mkdir -p $old
+    for file in $PARTS; do
+        [[ ! -e $DATA/$file ]] || (cd $DATA && cp -r --parents "$file" $old/)
+    done
     for file in "$1"/*.xml; do cp "$DATA/${file##*/}" $old/ || true; done
     trap back EXIT
     : > $RUN/out
@@ -94,6 +107,7 @@ _main() {
     rest 0.3
     rm -f $RUN/www/health # the entrypoint may just have been about to write it
     rest 1.5
+    forget_changed "$1" || { echo "GeoServer does not forget its tiles" >&2; exit 1; }
     place "$1"
     reload && ready "$1" 120 && warm.sh || { place $old; reload; ready $old 120; exit 1; }
 }

@@ -15,6 +15,8 @@ RUN=/run/gislab
 MINE=$RUN/agent
 ROOT=gislab/maps
 ID=${HOSTNAME:0:12}
+declare -A DONE=() # errand -> its last number that is done
+SEEDING='' SEEDER=''
 HELD_VERSION=null HELD_HASH='' SINCE=$(printf '%(%s)T' -1) SESSION='' DUE=yes TOLD='' STATE='' RENEWED=-9
 
 log() { [[ "$1" == "$TOLD" ]] || echo "$SERVER: $1" >&2; TOLD=$1; }
@@ -68,12 +70,20 @@ be_known() {
 # report holds|loads|refuses [version] [words]
 report() {
     local words=${3:-}
-    STATE=$1
+    STATE=$1 WANTED=${2:-null}
     words=$(tr -c '[:alnum:] .,:;()/_<>=+-' ' ' <<< "${words:0:300}")
+    SAID=${words% }
+    write_report
+}
+
+write_report() {
+    local what finished='' doing=''
+    for what in "${!DONE[@]}"; do finished+=" $what=${DONE[$what]}"; done
+    [[ -z "$SEEDING" ]] || doing="$SEEDING $(tail -n 1 $MINE/seeded 2>/dev/null)"
     printf '{"node": "%s", "id": "%s", "server": "%s", "version": %s, "hash": "%s",
-        "state": "%s", "wanted": %s, "since": %s, "said": "%s"}\n' "$NODE_NAME" "$ID" \
-        "$SERVER" "$HELD_VERSION" "$HELD_HASH" "$1" "${2:-null}" "$SINCE" "${words% }" \
-        > $MINE/report
+        "state": "%s", "wanted": %s, "since": %s, "said": "%s", "done": "%s", "doing": "%s"}\n' \
+        "$NODE_NAME" "$ID" "$SERVER" "$HELD_VERSION" "$HELD_HASH" "$STATE" "$WANTED" "$SINCE" \
+        "$SAID" "${finished# }" "$doing" > $MINE/report
     tell
 }
 
@@ -141,31 +151,70 @@ take() {
     [[ -z "${IN_TURN:-}" ]] || consul PUT "kv/$ROOT/reload?release=$SESSION" || true
 }
 
+# errands WORD...: what servers are to do to their tiles, each number once. Forgetting is over at
+# once; seeding takes minutes and goes on beside all else, one after another.
+errands() {
+    local word what changed=''
+    type -P errand.sh > /dev/null && [[ -n "$HELD_HASH" ]] || return 0
+    if [[ -n "$SEEDING" ]]; then
+        changed=yes # it is farther than it was
+        kill -0 "$SEEDER" 2>/dev/null || { seeded; SEEDING=''; }
+    fi
+    for word; do
+        what=${word%=*}
+        [[ "${DONE[$what]:-}" != "${word##*=}" ]] || continue
+        case $what in
+            forget/*)
+                errand.sh "$what" 2> $MINE/said || {
+                    log "$what failed: $(tail -n 1 $MINE/said)"
+                    return 1
+                }
+                DONE[$what]=${word##*=} changed=yes ;;
+            seed/*)
+                [[ -z "$SEEDING" ]] || continue
+                SEEDING=$word changed=yes
+                errand.sh "$what" > $MINE/seeded 2> $MINE/said &
+                SEEDER=$! ;;
+        esac
+    done
+    [[ -z "$changed" ]] || write_report
+}
+
+seeded() {
+    # not again, whatever came of it: tiles that are missing are drawn when somebody asks
+    wait "$SEEDER" || log "$SEEDING failed: $(tail -n 1 $MINE/said)"
+    DONE[${SEEDING%=*}]=${SEEDING##*=}
+}
+
 leave() {
     [[ -z "$SESSION" ]] || consul PUT "session/destroy/$SESSION"
     exit 0
 }
 
 _main() {
-    local index=0 current REFUSED=''
+    local index=0 current asked patience REFUSED=''
     mkdir -p $MINE $RUN/www
     (umask 077 && printf 'X-Consul-Token: %s' \
         "$(<"${MAP_TOKEN_FILE:-/run/secrets/map_token}")" > $MINE/token)
     addresses
     trap leave TERM INT
     while true; do
-        consul GET "kv/$ROOT/current?raw&wait=5s&index=$index" || { index=0; rest 1; continue; }
+        patience=5s
+        [[ -z "$SEEDING" ]] || patience=1s # to say how far it is
+        consul GET "kv/$ROOT/current?raw&wait=$patience&index=$index" || { index=0; rest 1; continue; }
         # back at zero where Consul's own began anew; without one at all, this would not block
         ((${INDEX:-0} >= index)) && index=${INDEX:-0} || index=0
         ((index > 0)) || rest 1
         case $STATUS in
-            200) current=$(<$MINE/body) ;;
+            # number, hash, parts; behind them the errands
+            200) read -r -a asked < $MINE/body; current="${asked[*]:0:3}" ;;
             404) log "waiting: no catalog is published yet"; continue ;;
             *) log "waiting: Consul does not know this token yet ($STATUS)"; rest 1; continue ;;
         esac
         TOLD=''
         [[ "$STATE $current" == "holds $HELD_VERSION $HELD_HASH "* || "$current" == "$REFUSED" ]] \
             || take $current || { index=0; continue; }
+        errands "${asked[@]:3}" || { index=0; rest 1; continue; }
         if [[ -n "$DUE" ]]; then tell; else be_known; fi
     done
 }

@@ -97,10 +97,11 @@ class Serving:
         if publish:
             self.publish(cat)
         return self.run(kind, alias, environment={
-            "VIP": "database", "PORT_REPLICAS": "5434", "NODE_NAME": "pi7",
+            "VIP": "database", "PORT_REPLICAS": "5434", "PORT_PRIMARY": "5434",
+            "NODE_NAME": "pi7",
             "NODES": settings.peers(self.lab), **options.pop("environment", {})},
             cap_drop=["ALL"], read_only=True, mem_limit="768m",
-            tmpfs={"/run/gislab": "", "/tmp": ""}, **options)
+            tmpfs={"/run/gislab": "", "/tmp": "", "/var/cache/gislab": "size=128m"}, **options)
 
     def address(self, container) -> str:
         container.reload()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 from dataclasses import replace
+from xml.etree import ElementTree
 
+import geopandas
 import httpx
 import pytest
+import shapely
 from docker.errors import BuildError
 
-from gislab import catalog, images, settings, wars
+from gislab import catalog, images, ows, settings, transaction, wars
 from gislab.catalog import bundle
 
 from . import serving as helper
@@ -39,6 +42,12 @@ def serving(war, the_engine, image, tmp_path_factory):
 @pytest.fixture(scope="module")
 def url(serving):
     return serving.healthy(serving.map_server("geoserver"))
+
+
+@pytest.fixture(scope="module")
+def second(serving, url):
+    """Another one; it takes the catalog that is current when it starts."""
+    return serving.map_server("geoserver", "second", publish=False)
 
 
 def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
@@ -117,9 +126,8 @@ def test_goes_without_losing_a_request(serving):
     helper.drains(serving, serving.map_server("geoserver", "going"))
 
 
-def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url):
+def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url, second):
     """A reload disturbs what is asked meanwhile: so a server says no first, and never both."""
-    second = serving.map_server("geoserver", "second", publish=False)
     other = serving.healthy(second)
     whole = catalog.default()
     cat = replace(whole, layers=(whole.layer("alive"), whole.layer("countries")))
@@ -156,3 +164,200 @@ def test_another_workspace_is_refused(serving, url):
         catalog.publish(serving.lab, replace(catalog.current(serving.lab), workspace="other"),
                         say=print)
     assert helper.is_png(helper.picture(url, "alive"))
+
+
+# --- transactions and tiles: both servers serve `countries`, which clients may write to ----------
+
+def blue(cat: catalog.Catalog, colour: str = "#0000ff") -> catalog.Catalog:
+    return cat.with_style(catalog.Style("land", "polygon", (catalog.Rule("x", fill=colour),)))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A catalog whose tables are all there."""
+    made = catalog.default()
+    countries = replace(made.layer("countries"), writable=True, tiled=True)
+    return blue(replace(made, layers=(made.layer("alive"), countries)))
+
+
+@pytest.fixture(scope="module")
+def writing(serving, url, second, whole):
+    """A lab for each server, whose VIP is that server."""
+    other = serving.healthy(second)
+    catalog.publish(serving.lab, whole, say=print, timeout=500)
+    labs = []
+    for address in (url, other):
+        vip, _, port = address.removeprefix("http://").partition(":")
+        lab = replace(serving.lab, vip=vip,
+                      ports=replace(serving.lab.ports, maps=int(port)))
+        lab.__dict__["home"] = serving.lab.home  # the same passwords
+        labs.append(lab)
+    return labs
+
+
+def names(lab) -> set[str]:
+    return set(ows.get_features(lab, "countries")["name"])
+
+
+def middle(lab) -> list[int]:
+    """Return the colour where the box is, of the tile that shows the world, 0 to 255."""
+    return [round(float(part) * 255) for part in ows.get_tile(lab, "countries", 0, 0, 0)
+            [128, 128][:3]]
+
+
+def test_what_the_editor_writes_is_seen_on_every_server_at_once(writing):
+    """Insert, update and delete, each by another server than the one that is asked."""
+    here, there = writing
+    east = geopandas.GeoDataFrame({"name": ["East"]}, crs=4326,
+                                  geometry=[shapely.box(100, 10, 120, 30)])
+    made = ows.transact(here, "countries", insert=east)
+    assert made.inserted == len(made.keys) == 1
+    key, = made.keys
+    assert names(there) == names(here) == {"Box", "East"}
+    found = ows.get_features(there, "countries", bbox=(99, 9, 121, 31))
+    assert found["name"].tolist() == ["East"]
+    assert found.geometry[0].equals(shapely.box(100, 10, 120, 30))  # x is x, and y is y
+    assert ows.transact(there, "countries", update={key: {"name": "Orient"}}).updated == 1
+    assert names(here) == {"Box", "Orient"}
+    assert ows.transact(here, "countries", delete=[key]).deleted == 1
+    assert names(there) == {"Box"}
+
+
+def test_no_tile_is_stale_after_a_transaction(writing):
+    """The server that did not take it has forgotten its tiles as well."""
+    here, there = writing
+    north = geopandas.GeoDataFrame({"name": ["North"]}, crs=4326,
+                                   geometry=[shapely.box(-20, 60, 20, 70)])
+    before = [ows.get_tile(lab, "countries", 1, 1, 0) for lab in writing]
+    made = ows.transact(here, "countries", insert=north)
+    try:
+        shown = [ows.get_tile(lab, "countries", 1, 1, 0) for lab in writing]
+        assert [(old == new).all() for old, new in zip(before, shown, strict=True)] == [
+            False, False]
+    finally:
+        ows.transact(there, "countries", delete=made.keys)
+    after = [ows.get_tile(lab, "countries", 1, 1, 0) for lab in writing]
+    assert [(old == new).all() for old, new in zip(before, after, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("who", [None, ("editor", "geoserver"), ("editor", "editor"),
+                                 ("admin", "geoserver")])
+def test_nobody_but_the_editor_writes(writing, whole, who):
+    body = transaction.body(whole.layer("countries"), "gis", delete=[1])
+    answer = httpx.post(ows.url(writing[0]), content=body, auth=who, timeout=20,
+                        headers={"Content-Type": "text/xml"})
+    assert answer.status_code in (401, 403) or "Exception" in answer.text
+    assert names(writing[0]) == {"Box"}
+
+
+def test_the_editor_writes_to_nothing_else(serving, writing, whole):
+    """`alive` is what health questions ask for: only writable layers may be changed."""
+    body = transaction.body(whole.layer("alive"), "gis", delete=[1])
+    answer = httpx.post(ows.url(writing[0]), content=body, timeout=20,
+                        auth=("editor", serving.secret["editor_password"]),
+                        headers={"Content-Type": "text/xml"})
+    assert transaction.answer(answer.content) is None
+    assert len(ows.get_features(writing[0], "alive")) == 1
+
+
+def test_the_editor_administers_nothing(serving, url):
+    answer = httpx.get(f"{url}/geoserver/rest/workspaces.json",
+                       auth=("editor", serving.secret["editor_password"]))
+    assert answer.status_code in (401, 403)
+
+
+def test_what_the_database_refuses_is_told_and_changes_nothing(serving, writing):
+    """All of a transaction or nothing."""
+    with serving.connect() as connection:
+        connection.execute("alter table countries add check (name <> 'Atlantis')")
+    two = geopandas.GeoDataFrame({"name": ["New", "Atlantis"]}, crs=4326,
+                                 geometry=[shapely.box(0, 0, 1, 1)] * 2)
+    with pytest.raises(ows.OwsError, match="layer countries is as before"):
+        ows.transact(writing[0], "countries", insert=two)
+    assert names(writing[0]) == {"Box"}
+
+
+def test_a_wrong_password_is_told(writing):
+    with pytest.raises(ows.OwsError, match="lets the user editor not write"):
+        ows.transact(writing[0], "countries", delete=[1], password="wrong")
+
+
+def test_wmts_names_its_layers_and_its_address(serving, url, writing):
+    """As the client came to it; tiles are those of tiled layers only."""
+    text = httpx.get(f"{url}/wmts", params={"service": "WMTS", "request": "GetCapabilities"},
+                     headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "maps:444"},
+                     timeout=20).text
+    assert "https://maps:444/geoserver/" in text
+    tree = ElementTree.fromstring(text.encode())
+    layers = [e.text for e in tree.iterfind(
+        ".//{http://www.opengis.net/wmts/1.0}Layer/{http://www.opengis.net/ows/1.1}Identifier")]
+    assert [name.rpartition(":")[2] for name in layers] == ["countries"]
+
+
+def test_a_new_style_empties_tiles_on_every_server(serving, writing, whole):
+    assert [middle(lab) for lab in writing] == [[0, 0, 255]] * 2
+    catalog.publish(serving.lab, blue(whole, "#00ff00"), say=print, timeout=500)
+    assert [middle(lab) for lab in writing] == [[0, 255, 0]] * 2
+    catalog.publish(serving.lab, whole, say=print, timeout=500)
+    assert [middle(lab) for lab in writing] == [[0, 0, 255]] * 2
+
+
+def test_data_that_changed_in_the_database_is_shown_after_a_refresh(serving, writing, whole):
+    """Without writing clients, tiles are kept until somebody says so."""
+    kept = whole.with_layer(replace(whole.layer("countries"), writable=False))
+    catalog.publish(serving.lab, kept, say=print, timeout=500)
+    assert [middle(lab) for lab in writing] == [[0, 0, 255]] * 2
+    with serving.connect() as connection:
+        connection.execute("update countries set geom = ST_Translate(geom, 60, 0)")
+        try:
+            assert [middle(lab) for lab in writing] == [[0, 0, 255]] * 2  # the old tiles
+            catalog.refresh(serving.lab, "countries", say=print)
+            assert [0, 0, 255] not in [middle(lab) for lab in writing]
+        finally:
+            connection.execute("update countries set geom = ST_Translate(geom, -60, 0)")
+    catalog.refresh(serving.lab, say=print)
+    assert [middle(lab) for lab in writing] == [[0, 0, 255]] * 2
+    catalog.publish(serving.lab, whole, say=print, timeout=500)
+
+
+def test_seeded_tiles_lie_in_every_servers_cache(serving, second, writing):
+    """With progress; a tile that was drawn ahead needs no database."""
+    told = []
+    count = catalog.seed(serving.lab, "countries", (0, 3), say=print, timeout=300,
+                         told=lambda done, total: told.append((done, total)))
+    assert count == 85 and told[-1] == (170, 170)
+    found = second.exec_run(["find", "/var/cache/gislab", "-name", "*.png"])[1].decode()
+    assert len(found.split()) >= 85
+
+
+def test_the_cache_is_bounded(second):
+    """By the tmpfs in any case, and by GeoWebCache's own quota below that."""
+    code, said = second.exec_run(["cat", "/var/cache/gislab/geowebcache-diskquota.xml"])
+    tree = ElementTree.fromstring(said.decode())
+    assert code == 0 and (tree.findtext("enabled"), tree.findtext("globalQuota/value")) == (
+        "true", "96")
+    size = second.exec_run(["df", "--output=size", "-k", "/var/cache/gislab"])[1].split()[-1]
+    assert int(size) <= 128 * 1024
+
+
+def test_capabilities_name_the_address_that_the_client_asked(serving, url):
+    """By TLS as well; who asks past HAProxy hears of the VIP."""
+    def asked(**headers):
+        return httpx.get(f"{url}/ows", headers=headers, timeout=20, params={
+            "service": "WMS", "version": "1.3.0", "request": "GetCapabilities"}).text
+    forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "192.0.2.7:444"}
+    assert "https://192.0.2.7:444/geoserver/" in asked(**forwarded)
+    assert f"{serving.lab.maps_url}/geoserver/" in asked()
+
+
+def test_the_console_answers_only_where_the_lab_says_so(serving, url):
+    closed = httpx.get(f"{url}/geoserver/web/", follow_redirects=True, timeout=20)
+    assert closed.status_code != 200 or "j_spring_security_check" not in closed.text
+    open_one = serving.map_server("geoserver", "console", publish=False,
+                                  environment={"GEOSERVER_CONSOLE": "on"})
+    address = serving.healthy(open_one)
+    with httpx.Client(base_url=address, follow_redirects=True, timeout=60) as visitor:
+        assert "GeoServer" in visitor.get("/geoserver/web/").text
+        page = visitor.post("/geoserver/j_spring_security_check", data={
+            "username": "admin", "password": serving.secret["geoserver_password"]})
+        assert page.status_code == 200 and "j_spring_security_logout" in page.text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 
 import httpx
 import pytest
 
-from gislab import settings
+from gislab import certificate, settings
 from gislab.wait import NotYet, until
 
 from . import serving as helper
@@ -24,7 +25,9 @@ def servers(serving):
 
 @pytest.fixture(scope="module")
 def host(serving, servers):
-    made = serving.run("haproxy", "haproxy", environment={"NODE_NAME": "pi1"},
+    (serving.folder / "maps_certificate").write_text(certificate.maps(serving.lab))
+    made = serving.run("haproxy", "haproxy", environment={
+        "NODE_NAME": "pi1", "MAPS_CERTIFICATE": "/run/secrets/maps_certificate"},
                        files={"/etc/haproxy/haproxy.cfg": CONFIG}, cap_drop=["ALL"])
     host = serving.address(made)
     until(lambda: _up(host, serving, 3), what="three map servers", timeout=60)
@@ -65,7 +68,8 @@ def test_statistics_need_the_password(serving, host):
 
 def test_nobody_configures_a_map_server_through_it(host):
     """GeoServer's console and REST are not to be reached at the VIP."""
-    for path in ("/geoserver/web/", "/geoserver/rest/workspaces", "/geoserver/j_spring_security"):
+    for path in ("/geoserver/web/", "/geoserver/rest/workspaces", "/geoserver/j_spring_security",
+                 "/geoserver/gwc/rest/layers"):
         assert httpx.get(f"http://{host}:8080{path}").status_code == 403
 
 
@@ -74,6 +78,17 @@ def test_a_map_comes_through(host):
     answer = helper.picture(f"http://{host}:8080", "countries")
     assert helper.is_png(answer)
     assert answer.headers["X-Served-Through"] == "pi1"
+
+
+def test_a_map_comes_by_tls_with_the_labs_own_certificate(serving, host):
+    """Whoever has maps.crt knows whom they talk to; nobody else's machine trusts it."""
+    context = ssl.create_default_context(cafile=str(serving.lab.home / "maps.crt"))
+    context.check_hostname = False  # it names the VIP, which is another container here
+    answer = httpx.get(f"https://{host}:8443/ows", verify=context, timeout=20,
+                       params=helper.WMS | {"layers": "countries"})
+    assert helper.is_png(answer)
+    with pytest.raises(httpx.ConnectError, match="(?i)certificate"):
+        httpx.get(f"https://{host}:8443/ows", timeout=20)
 
 
 def test_a_killed_map_server_costs_no_request(serving, servers, host):
