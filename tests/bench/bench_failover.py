@@ -79,7 +79,7 @@ def main(words: list[str] | None = None, lab: Lab | None = None, folder: Path = 
         experiment.heal(lab)
         measure(lab, rows, count, count if given.peers is None else given.peers, folder,
                 time.monotonic() + 60 * given.minutes)
-        if given.busy and series.missing(folder, "busy", 1):
+        if given.busy and 1 in rows and series.missing(folder, "busy", 1):
             vips.busy(lab, folder, given.busy)
     write(kept(folder, rows), folder, lab, command(given, rows, count), given.output)
     return 0
@@ -101,6 +101,8 @@ def measure(lab: Lab, rows: tuple[int, ...], count: int, peers: int, folder: Pat
 
     What a row needs beside the lab is there for this row only, and taken away on an error, too.
     """
+    if {5, 6} & set(rows):
+        maps.whole(lab)  # HAProxy of 2016 reads once which servers there are
     if 5 in rows and (left := series.missing(folder, "killed", count)):
         with doors.beside(lab, doors.WITHOUT_RETRIES) as base:
             _each(left, end, "row 5", lambda n: maps.killed(lab, base, folder, n))

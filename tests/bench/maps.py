@@ -75,8 +75,8 @@ def way(lab: Lab, folder: Path, number: int) -> None:
                     input=curl_config([url for _, url in plan]), timeout=300)
     samples, at = [], 0.0
     for (lane, _), line in zip(plan, said.out.splitlines(), strict=True):
-        code, kind, took = line.split()
-        if (code, kind) != ("200", "image/png"):
+        code, *kind, took = line.split()
+        if (code, kind) != ("200", ["image/png"]):
             raise CommandFailed(node.name, said)
         samples.append((lane, at, float(took), "ok"))
         at += float(took)

@@ -29,6 +29,7 @@ from .records import (
 ENOUGH, REQUESTS = 20, 10_000  # trials, and maps in rows 5 and 6, that a verdict is made of
 NAMES = {doors.WITHOUT_RETRIES: "HAProxy without retries",
          doors.OF_2016: "HAProxy of 2016, stopped and started", maps.DIRECT: "straight to it"}
+SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100)  # ticks; what is shorter stands at the first
 PAIRED = (1, 5, 6, 9)  # ours and its peer were struck by the same blow, or asked in turn
 
 
@@ -151,6 +152,7 @@ def amount(value: float, unit: str) -> str:
 def figure(records: list[tuple], where: str) -> Picture:
     """Draw every trial, one panel for each line of targets; told apart by place and marker."""
     found = pd.DataFrame(records, columns=COLUMNS).sort_values("row", kind="stable")
+    found = found[found["what"] != BUSY[1]]  # one number
     panels = list(found.groupby(["row", "what"], sort=False))
     picture = Picture(figsize=(10, 1 + 1.25 * max(1, len(panels))))
     axes = picture.subplots(max(1, len(panels)), 1, squeeze=False)[:, 0]
@@ -159,7 +161,7 @@ def figure(records: list[tuple], where: str) -> Picture:
         unit = GOALS[row, what].unit
         for place, name in enumerate(setups):
             values = group.loc[group["setup"] == name, "value"].astype(float)
-            ended = values[np.isfinite(values)]
+            ended = values[np.isfinite(values)].clip(lower=SECONDS[0] if unit == "s" else None)
             # spread a little, so that equal ones can be counted
             heights = place + np.linspace(-0.18, 0.18, max(1, len(ended)))[:len(ended)]
             axis.plot(ended, heights, "os^D"[place % 4], color=FILLS[place % 5], ms=5, alpha=0.8,
@@ -172,9 +174,10 @@ def figure(records: list[tuple], where: str) -> Picture:
         axis.set_title(f"{row}  {what}{f' [{unit}]' if unit else ''}", fontsize=9, loc="left")
         axis.grid(axis="x", color="#E5E5E5", lw=0.8)
         axis.tick_params(axis="x", labelsize=8)
-        if unit == "s":
+        if unit == "s":  # all of them alike
             axis.set_xscale("log")
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_xlim(SECONDS[0] * 0.85, SECONDS[-1])
+            axis.set_xticks(SECONDS, [f"{value:g}" for value in SECONDS])
             axis.xaxis.set_minor_formatter(lambda value, _: "")
     picture.supxlabel(f"each mark is a trial, each bar a median; {where}", fontsize=8)
     picture.alt = "; ".join(f"row {line['row']}, {line['what']}, {line['setup']}: median "

@@ -173,10 +173,12 @@ def noted(fault: Fault, probes: probe.Probes, events: list[tuple]) -> Fault:
         note("struck", target.what)
 
     def mend(lab: Lab, target) -> None:
-        experiment.recovered(probes, 40, note)  # an advert in 5 s: 15 to 20 s
-        note("undo", target.what)
-        fault.mend(lab, target)
-        note("undone", target.what)
+        try:
+            experiment.recovered(probes, 40, note)  # an advert in 5 s: 10 to 16 s
+        finally:
+            note("undo", target.what)
+            fault.mend(lab, target)
+            note("undone", target.what)
     return dataclasses.replace(fault, hit=hit, mend=mend)
 
 
