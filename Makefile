@@ -15,7 +15,7 @@ export GISLAB_LAB := $(LAB)
 endif
 
 .PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
-        torture bench-database bench-loading
+        torture bench bench-database bench-failover bench-loading
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -69,10 +69,20 @@ test-pure: setup
 bench-database: up
 	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_database $(ARGS)
 
+# How long clients wait, beside what others wait; goes on where it stopped, too. Writes
+# docs/bench-failover.md.
+bench-failover: up
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_failover $(ARGS)
+
 # How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
 bench-loading: setup
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_loading $(ARGS)
+
+# All of them, one after another; ARGS are not theirs alike.
+bench:
+	@for one in failover database loading; do $(MAKE) --no-print-directory bench-$$one ARGS= \
+	  || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
