@@ -22,6 +22,8 @@ STYLES = {"ok": ("#0072B2", "o", 9, "ok"),
           "unknown": ("#000000", "^", 30, "unknown (no answer)")}
 FAULT, MENDING, EXPECTED = "#F0E442", "#DDDDDD", "#CC79A7"
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+# what is expected, between best and worst: seen on any ground
+EXPECT = {"marker": "d", "mfc": "white", "mec": "black", "mew": 1.1, "ms": 7, "ls": ""}
 FILLS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter
 from .. import holders, outage, predict
 from ..run import Run
 from .picture import (
+    EXPECT,
     EXPECTED,
     FAULT,
     LABELS,
@@ -112,6 +113,7 @@ def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
         axis.plot([strike, strike + expected.most], [5_000] * 2, color=EXPECTED, lw=3, ls="-",
                   solid_capstyle="butt")
         axis.plot([strike + expected.least], [5_000], color="black", marker="|", ms=7)
+        axis.plot([strike + expected.expected], [5_000], **EXPECT)
 
 
 def _keys(guess: bool) -> list:
@@ -121,6 +123,7 @@ def _keys(guess: bool) -> list:
             Patch(facecolor=MENDING, edgecolor="#AAAAAA", hatch="..", label="mending"),
             Line2D([], [], color="black", lw=3, label="longest gap"),
             Line2D([], [], color=EXPECTED, lw=3, label="predicted at most"),
+            Line2D([], [], label="expected", **EXPECT),
             *([Line2D([], [], color="black", ls=":", lw=1.5, label="your guess")] * guess)]
 
 
