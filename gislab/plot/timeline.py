@@ -18,11 +18,11 @@ from .picture import (
     Picture,
     predicted,
     said,
+    strip,
     title,
+    told,
     where,
 )
-
-SHADES = ("#78B4DC", "#FFFFFF", "#DDDDDD")  # of pi1, pi2, pi3 and their members, also in print
 
 
 def timeline(run: Run, *, guess: float | None = None,
@@ -58,7 +58,8 @@ def timeline(run: Run, *, guess: float | None = None,
         if guess is not None and strike is not None:
             axis.axvline(strike + guess, color="black", ls=":", lw=1.5)
     if held:
-        _strip(axes[-1, 0], run, held)
+        _shade(axes[-1, 0], run)
+        strip(axes[-1, 0], run, held)
     axes[-1, 0].set_xlabel("seconds since the run began (when the question was sent)")
     end = max(run.samples["sent"].max(), (strike or 0) + (guess or 0))
     axes[-1, 0].set_xlim(0, end + 0.2)
@@ -69,8 +70,7 @@ def timeline(run: Run, *, guess: float | None = None,
                   ncols=5, frameon=False, fontsize=9)
     figure.alt = (f"Timeline of the run '{title(run)}': {where(run)}. "
               + "; ".join(f"{p}: {said(outage.of(run, p))}".replace("\n", " ") for p in probes)
-                  + "".join(f"; {holders.ROWS[row]}: " + ", then ".join(s.who for s in spans)
-                            for row, spans in held.items()))
+                  + "".join(f"; {words}" for words in told(held)))
     return figure
 
 
@@ -83,23 +83,6 @@ def _shade(axis, run: Run) -> None:
     axis.axvspan(strike, end, color=FAULT, alpha=0.55, lw=0)
     axis.axvspan(end, run.at("undone") or end, facecolor=MENDING, edgecolor="#AAAAAA",
                  hatch="..", lw=0, alpha=0.6)
-
-
-def _strip(axis, run: Run, held: dict[str, list[holders.Span]]) -> None:
-    """Draw who held what: a bar for each, with the name in it; of each Pi in one shade."""
-    _shade(axis, run)
-    wide = run.samples["sent"].max() * 0.045  # of a name
-    for y, (row, spans) in enumerate(held.items()):
-        for span in spans:
-            shade = "#FFFFFF" if row == "maps" else SHADES[(ord(span.who[-1]) - ord("1")) % 3]
-            axis.barh(y, span.end - span.begin, 0.8, left=span.begin, color=shade,
-                      edgecolor="black", lw=0.7, zorder=2)
-            if span.end - span.begin > (wide if row != "maps" else wide / 4):
-                axis.text((span.begin + span.end) / 2, y, span.who, ha="center", va="center",
-                          fontsize=8, zorder=3)
-    axis.set_yticks(range(len(held)), [holders.ROWS[row] for row in held], fontsize=9)
-    axis.tick_params(axis="y", length=0)
-    axis.set_ylim(len(held) - 0.4, -0.6)
 
 
 def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
