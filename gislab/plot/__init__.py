@@ -14,12 +14,12 @@ from ..run import Run
 from .bars import outages
 from .beside import beside
 from .many import against, breakdown, ecdf
-from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture, strip, told
+from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture, places, strip, told, wrap
 from .survey import survey
 from .timeline import timeline
 
 __all__ = ["FAULT", "FILLS", "HATCHES", "LABELS", "STYLES", "Picture", "against", "beside",
-           "breakdown", "ecdf", "outages", "strip", "survey", "timeline", "told",
+           "breakdown", "ecdf", "outages", "places", "strip", "survey", "timeline", "told", "wrap",
            "write"]
 
 
