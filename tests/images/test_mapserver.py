@@ -12,6 +12,12 @@ from gislab.wait import NotYet, until
 from . import serving as helper
 
 pytestmark = pytest.mark.live
+WMS = helper.WMS | {"layers": "countries"}
+WFS = helper.WFS | {"typeNames": "countries", "typeName": "countries"}
+MANY = """set role gis;
+create table places as select number as id, 'place ' || number as name,
+    number as population, ST_SetSRID(ST_MakePoint(number % 360 - 180, number % 170 - 85), 4326)
+    ::geometry(Point, 4326) as geom from generate_series(1, 150000) number"""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,90 @@ def test_a_request_cannot_name_a_mapfile(url, mapfile):
     answer = httpx.get(f"{url}/ows", params={
         "map": mapfile, "service": "WMS", "request": "GetCapabilities"})
     assert "<Name>alive</Name>" not in answer.text
+
+
+@pytest.mark.parametrize("question", [
+    WMS, WMS | {"version": "1.1.1", "srs": "EPSG:4326"}, WMS | {"exceptions": "BLANK"},
+    WMS | {"request": "GetFeatureInfo", "query_layers": "countries", "i": "100", "j": "50"},
+    WFS, WFS | {"resultType": "hits"}, WFS | {"outputFormat": "text/xml; subtype=gml/3.2.1"},
+    WFS | {"version": "1.1.0"}, WFS | {"version": "1.0.0"},
+], ids=lambda question: " ".join(list(question.values())[:3]))
+def test_a_session_that_breaks_is_told_by_503(serving, url, question):
+    """Whatever is asked: HAProxy repeats a 503 at another server; OGC would have 200 or 400."""
+    answer = helper.broken(serving, "countries",
+                           lambda: httpx.get(f"{url}/ows", params=question, timeout=20))
+    assert answer.status_code == 503
+    assert httpx.get(f"{url}/ows", params=question, timeout=20).status_code == 200
+
+
+def test_no_session_is_told_by_503(serving, url):
+    """Where no database is to be had, another server may have one."""
+    serving.database.pause()
+    try:
+        assert helper.picture(url, "countries").status_code == 503
+        assert helper.features(url, "countries").status_code == 503
+    finally:
+        serving.database.unpause()
+    until(lambda: _is(url, 200), what="200", timeout=20)
+
+
+@pytest.mark.parametrize(("question", "code", "words"), [
+    (WMS | {"layers": "nowhere"}, 200, "LayerNotDefined"),
+    (WMS | {"bbox": "1,2"}, 200, "BBOX"),
+    (WMS | {"layers": "places"}, 200, "Error executing query"),  # its table is not there
+    (WFS | {"typeNames": "places"}, 400, "Error executing SQL"),
+    (WFS | {"typeNames": "nowhere"}, 400, "InvalidParameterValue"),
+], ids=["layer", "bbox", "table", "table of features", "type"])
+def test_a_wrong_question_is_answered_as_ogc_has_it(serving, url, question, code, words):
+    """Nor is it taken for the database's fault in the second in which a session broke."""
+    def ask() -> httpx.Response:
+        return httpx.get(f"{url}/ows", params=question, timeout=20)
+
+    def asked() -> tuple[int, bool]:
+        answer = ask()
+        return answer.status_code, words in answer.text
+
+    assert asked() == (code, True)
+    broke = helper.broken(serving, "countries", lambda: helper.picture(url, "countries"))
+    assert (broke.status_code, *asked()) == (503, code, True)
+
+
+def test_what_it_says_is_in_the_containers_log(url, server):
+    """Why a query failed is not for clients; whoever runs the lab reads it, once."""
+    before = server.logs().decode(errors="replace").count('"public.places" does not exist')
+    helper.picture(url, "places")
+    assert helper.features(url, "alive").status_code == 200
+    said = server.logs().decode(errors="replace").count('"public.places" does not exist')
+    assert said == before + 1
+
+
+def test_many_features_are_passed_on_as_they_come(serving, url, server):
+    """The server in front of MapServer never holds a large answer, neither on a disk."""
+    web = server.exec_run(["bash", "-c", "for p in /proc/[0-9]*; do read -r name < $p/comm; "
+                           "[ $name != lighttpd ] || echo $p; done"])[1].decode().strip()
+
+    def held() -> int:
+        said = server.exec_run(["grep", "VmHWM", f"{web}/status"])[1].decode()
+        return int(said.split()[1]) * 1024 + written()
+
+    def written() -> int:
+        said = server.exec_run(["df", "--block-size=1", "--output=used", "/run/gislab"])[1]
+        return int(said.split()[1])
+
+    before = held()
+    with serving.connect() as connection:
+        connection.execute(MANY)
+        try:
+            with httpx.stream("GET", f"{url}/ows", params=WFS | {"typeNames": "places"},
+                              timeout=60) as answer:
+                pieces = answer.iter_bytes(65536)
+                assert next(pieces).startswith(b"{")
+                early = held()
+                size = sum(len(piece) for piece in pieces)
+        finally:
+            connection.execute("drop table places")
+    assert size > 20e6
+    assert max(early, held()) - before < 4e6
 
 
 def test_nothing_else_is_served(url):
