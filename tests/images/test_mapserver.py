@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import httpx
-import pytest
+import collections
+import concurrent.futures
+from dataclasses import replace
 
-from gislab import catalog
+import geopandas
+import httpx
+import pyogrio
+import pytest
+from owslib.ogcapi.features import Features
+
+from gislab import catalog, ows, settings
 from gislab.catalog import bundle
 from gislab.wait import NotYet, until
 
@@ -14,6 +21,7 @@ from . import serving as helper
 pytestmark = pytest.mark.live
 WMS = helper.WMS | {"layers": "countries"}
 WFS = helper.WFS | {"typeNames": "countries", "typeName": "countries"}
+API = "/ows/catalog/ogcapi"
 MANY = """set role gis;
 create table places as select number as id, 'place ' || number as name,
     number as population, ST_SetSRID(ST_MakePoint(number % 360 - 180, number % 170 - 85), 4326)
@@ -63,6 +71,34 @@ def test_draws_what_is_in_the_database(url):
     assert helper.picture(url, "alive").headers["X-Served-By"] == "pi7"
 
 
+def test_gdal_and_owslib_read_the_catalog(serving, monkeypatch):
+    """WMS, WFS and OGC API Features, by clients that follow the links: what is loaded."""
+    monkeypatch.setenv("GISLAB_HOME", str(serving.lab.home.parent))
+    made = serving.map_server("mapserver", "gdal")
+    vip = serving.address(made)
+    here = replace(serving.lab, vip=vip, ports=replace(serving.lab.ports, maps=8080))
+    try:
+        catalog.put(here, catalog.default(), say=lambda text: None)
+        until(lambda: _holds(here), what="the catalog with its own address", timeout=30)
+        for name in (f"OAPIF:http://{vip}:8080{API}", f"WFS:http://{vip}:8080/ows?version=2.0.0"):
+            layers = set(pyogrio.list_layers(name)[:, 0])
+            assert {one.rpartition(":")[2] for one in layers} == {
+                layer.name for layer in catalog.default().layers}
+            countries = next(one for one in layers if one.endswith("countries"))
+            read = geopandas.read_file(name, layer=countries, engine="pyogrio")
+            assert list(read["name"]) == ["Box"]
+            assert tuple(read.total_bounds) == (-20, -20, 20, 20)
+        api = Features(f"http://{vip}:8080{API}")
+        for layer in ("countries", "alive"):
+            read = ows.get_features(here, layer)
+            assert len(read) == len(api.collection_items(layer)["features"]) == 1
+            assert ows.get_map(here, layer).shape[:2] == (400, 800)
+    finally:
+        serving.publish()
+        made.remove(force=True, v=True)
+        serving.containers.remove(made)
+
+
 def test_a_missing_table_leaves_the_others_alone(url):
     """Before the data is loaded, `alive` and the capabilities are served."""
     assert not helper.is_png(helper.picture(url, "places"))
@@ -93,6 +129,40 @@ def test_a_session_that_breaks_is_told_by_503(serving, url, question):
     assert httpx.get(f"{url}/ows", params=question, timeout=20).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["items", "items/1", "items?f=html"])
+def test_ogc_api_tells_it_by_503(serving, url, path):
+    """There MapServer says 404 of it, as of a feature that is not there."""
+    def ask() -> httpx.Response:
+        return httpx.get(f"{url}{API}/collections/countries/{path}", timeout=20)
+
+    assert helper.broken(serving, "countries", ask).status_code == 503
+    assert ask().status_code == 200
+    assert httpx.get(f"{url}{API}/collections/countries/items/77").status_code == 404
+    assert httpx.get(f"{url}{API}/collections/nowhere/items").status_code == 404
+
+
+def test_whenever_a_session_breaks_it_is_told_by_503(serving, url):
+    """Ended at any moment, while others ask as well: whatever failed for it is a 503."""
+    def ask(client: httpx.Client, number: int) -> tuple[int, int, bool]:
+        question = (WMS, WFS, WMS | {"layers": "nowhere"}, WMS | {"layers": "alive"})[number % 4]
+        answer = client.get(f"{url}/ows", params=question)
+        return number % 4, answer.status_code, b"msPostGIS" in answer.content
+
+    def ended() -> None:
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity"
+                           " where application_name = 'mapserver'")
+        if not all(one.done() for one in answers):
+            raise NotYet("being asked")
+
+    with serving.connect() as connection, httpx.Client(timeout=20) as client, \
+            concurrent.futures.ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(ask, client, number) for number in range(400)]
+        until(ended, what="400 answers", timeout=60, every=0.01)
+    seen = collections.Counter(one.result() for one in answers)
+    assert {code for _, code, failed in seen if failed} == {503}, seen
+    assert {code for number, code, _ in seen if number == 2} == {200}, seen
+
+
 def test_no_session_is_told_by_503(serving, url):
     """Where no database is to be had, another server may have one."""
     serving.database.pause()
@@ -112,7 +182,7 @@ def test_no_session_is_told_by_503(serving, url):
     (WFS | {"typeNames": "nowhere"}, 400, "InvalidParameterValue"),
 ], ids=["layer", "bbox", "table", "table of features", "type"])
 def test_a_wrong_question_is_answered_as_ogc_has_it(serving, url, question, code, words):
-    """Nor is it taken for the database's fault in the second in which a session broke."""
+    """Nor is it taken for the database's fault when a session just broke."""
     def ask() -> httpx.Response:
         return httpx.get(f"{url}/ows", params=question, timeout=20)
 
@@ -163,6 +233,16 @@ def test_many_features_are_passed_on_as_they_come(serving, url, server):
     assert max(early, held()) - before < 4e6
 
 
+@pytest.mark.parametrize("path", [API, f"/{API}", API.replace("/catalog", ";x/catalog"),
+                                  API.replace("/catalog", "%2fcatalog")])
+@pytest.mark.parametrize("key", ["1 or 1=1", "(select 1)", "1::int", "77) or (1=1", "x/../1+0",
+                                 "77%c2%a0or%c2%a01=1"])
+def test_a_request_writes_no_sql(url, path, key):
+    """The key in an address of OGC API is a key, and nothing else."""
+    answer = httpx.get(f"{url}{path}/collections/countries/items/{key}")
+    assert (answer.status_code, "Box" in answer.text) == (403, False)
+
+
 def test_nothing_else_is_served(url):
     """Neither the configuration nor any folder can be read."""
     for path in ("/", "/gis.map", "/../pg_service.conf", "/%2e%2e/pg_service.conf", "/www/"):
@@ -188,6 +268,12 @@ def test_needs_no_disk(url):
     """As in the stack nothing can be written but in memory, and a large map is drawn even so."""
     large = helper.WMS | {"layers": "countries", "width": "2000", "height": "1000"}
     assert helper.is_png(httpx.get(f"{url}/ows", params=large, timeout=20))
+
+
+def _holds(lab: settings.Lab) -> None:
+    wanted = bundle.digest(bundle.render(catalog.default(), lab))[:12]
+    if helper.health(lab.maps_url) != 200 or httpx.get(f"{lab.maps_url}/catalog").text != wanted:
+        raise NotYet("another one")
 
 
 def _is(url: str, code: int) -> None:
