@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from . import outage, phases, predict
+from . import comparison, outage, phases, predict
 from .run import Run
 
 ENOUGH = 6  # trials for an interval of 95 %
@@ -144,11 +144,17 @@ def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.Data
 
 def tables(runs: list[Run], before: list[Run] = ()) -> dict[str, pd.DataFrame]:
     """Return all that there is to tell of some runs, each table by what it answers."""
-    one = len(runs) == 1
-    found = {"how long": outage.table(runs) if one else table(runs)}
-    if one:
-        found |= {"layer by layer": outage.layers_table(runs), "of what": phases.table(runs)}
-    found |= {"as predicted": inside(runs), "writes": outage.writes_table(runs)}
+    if len(runs) == 1:
+        how_long = outage.table(runs)
+        answers = [column for column in how_long if column.endswith("[ms]")]
+        found = {"how long": how_long.drop(columns=answers),
+                 "how fast": how_long[["probe", *answers]],
+                 "layer by layer": outage.layers_table(runs), "of what": phases.table(runs)}
+    else:
+        found = {"how long": table(runs)}
+    ours = all(comparison.setup(run) == comparison.OURS for run in runs)
+    found |= {"as predicted": inside(runs),
+              "writes": outage.writes_table(runs) if ours else comparison.table(runs)}
     if before:
         found["against the saved ones"] = compare(runs, before)
     return {name: lines for name, lines in found.items() if len(lines)}

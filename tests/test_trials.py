@@ -137,7 +137,7 @@ def test_a_lost_write_is_worse_than_before_and_so_is_a_longer_outage():
 
 
 def test_what_has_nothing_to_tell_is_no_table():
-    assert list(trials.tables(series(1.0))) == ["how long", "layer by layer", "of what",
-                                                "as predicted", "writes"]
+    assert list(trials.tables(series(1.0))) == [
+        "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
     assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
         "how long", "writes"]
