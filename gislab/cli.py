@@ -189,7 +189,7 @@ def _images(lab, options) -> None:
         _show(images.costs(lab))
         return
     wars.decide(lab, say=_say)
-    if names and "geoserver" in names and not options.names and wars.at_hand() is None:
+    if names and "geoserver" in names and not options.names and wars.at_hand(lab) is None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
     _show(images.build(lab, names, platform=options.platform, plain=options.plain,

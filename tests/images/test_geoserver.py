@@ -1,7 +1,12 @@
-"""The image of GeoServer keeps what it promises; needs a WAR (GISLAB_GEOSERVER_WAR)."""
+"""The image of GeoServer keeps what it promises; needs a WAR (GISLAB_GEOSERVER_WAR).
+
+Of another release by GISLAB_GEOSERVER_VERSION=3.0.1, which is the one that runs in Tomcat.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -63,6 +68,15 @@ def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
 def test_names_the_variable_that_is_missing(war, names_what_is_missing):
     """A forgotten variable is named, with an example."""
     names_what_is_missing("geoserver", missing="VIP")
+
+
+def test_runs_in_the_servlet_engine_that_its_release_needs(serving, url):
+    """Jetty for GeoServer 2, Tomcat for 3; and it is the release that was asked for."""
+    server, = [c for c in serving.containers if f"http://{serving.address(c)}:8080" == url]
+    said = server.logs().decode()
+    assert re.search(r"GeoServer 2\.\S+ in jetty|GeoServer 3\.\S+ in tomcat", said)
+    asked = os.environ.get("GISLAB_GEOSERVER_VERSION", "")
+    assert os.environ.get("GISLAB_GEOSERVER_WAR") or f"GeoServer {asked}" in said
 
 
 def test_is_not_root(war, run):
