@@ -69,6 +69,13 @@ def test_nothing_can_be_written():
     assert ElementTree.fromstring(FILES["wfs.xml"]).findtext("serviceLevel") == "BASIC"
 
 
+def test_what_nobody_publishes_is_off():
+    """GeoServer offers WCS by itself; and tiles where no layer is tiled."""
+    enabled = {tag: ElementTree.fromstring(FILES[f"{tag}.xml"]).findtext("enabled")
+               for tag in ("wms", "wfs", "wcs", "wmts")}
+    assert enabled == {"wms": "true", "wfs": "true", "wcs": "false", "wmts": "false"}
+
+
 def test_the_address_is_the_vip():
     """Capabilities name the VIP, not a container."""
     assert FILES["proxy-base-url"] == "http://172.30.16.100/geoserver\n"

@@ -80,6 +80,7 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
         "wfs.xml": _service("wfs", "WFS", catalog,
                             serviceLevel="TRANSACTIONAL" if writable else "BASIC"),
         "wmts.xml": _service("wmts", "WMTS", catalog, enabled=bool(tiled)),
+        "wcs.xml": _service("wcs", "WCS", catalog, enabled=False),  # there is no coverage
         "geowebcache-diskquota.xml": HEAD + QUOTA.format(enabled=str(bool(tiled)).lower()),
         "gwc-gs.xml": HEAD + "<GeoServerGWCConfig><version>1.1.0</version>"
         "<directWMSIntegrationEnabled>false</directWMSIntegrationEnabled>"

@@ -135,6 +135,15 @@ def test_a_transaction_is_refused(url):
     assert len(helper.features(url, "countries").json()["features"]) == 1
 
 
+@pytest.mark.parametrize("path", ["/ows", "/geoserver/ows", "/geoserver/wcs"])
+def test_coverages_are_not_offered(url, path):
+    """GeoServer has WCS on by itself, and nobody publishes any here."""
+    answer = httpx.get(f"{url}{path}", timeout=20, params={
+        "service": "WCS", "version": "2.0.1", "request": "GetCapabilities"})
+    assert "Capabilities" not in answer.text.partition("xception")[0]
+    assert "disabled" in answer.text or answer.status_code == 404
+
+
 def test_goes_without_losing_a_request(serving):
     """SIGTERM: first /health says no, maps are served on for a while, then it ends with 0."""
     helper.drains(serving, serving.map_server("geoserver", "going"))
