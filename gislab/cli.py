@@ -197,16 +197,20 @@ def _images(lab, options) -> None:
 
 
 def _publish(lab, options) -> None:
-    catalog.publish(lab, catalog.read(options.file), say=_say)
+    catalog.publish(lab, catalog.read(options.file), running=_map_servers(lab), say=_say)
 
 
 def _catalog(lab, options) -> None:
-    _show(catalog.status(lab), title="map servers")
+    _show(catalog.status(lab, _map_servers(lab)()), title="map servers")
     _show(catalog.versions(lab), title="versions")
 
 
 def _rollback(lab, options) -> None:
-    catalog.rollback(lab, options.version, say=_say)
+    catalog.rollback(lab, options.version, running=_map_servers(lab), say=_say)
+
+
+def _map_servers(lab):
+    return lambda: stack.running(lab, "mapserver")
 
 
 def _seed(lab, options) -> None:
