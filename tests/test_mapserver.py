@@ -25,7 +25,9 @@ def of(rule: Rule, kind: str = "point") -> str:
 
 def test_the_address_is_the_vip():
     """Clients follow the address in the capabilities, so it is the VIP with its port."""
-    assert '"http://172.30.16.100:8088/ows?"' in mapfile(catalog.default())
+    text = mapfile(catalog.default())
+    assert '"http://172.30.16.100:8088/ows?"' in text
+    assert '"http://172.30.16.100:8088/ows/catalog/ogcapi"' in text
 
 
 def test_the_database_is_named_by_the_container():

@@ -54,6 +54,7 @@ MAP
       "ows_title" {title}
       "ows_abstract" {abstract}
       "ows_onlineresource" {url}
+      "oga_onlineresource" {api}
       "ows_srs" "{srs}"
       "ows_enable_request" "*"
       "wms_rootlayer_name" ""
@@ -93,7 +94,8 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
     """Return the files of a version: the mapfile, and styles that are SLDs."""
     head = HEAD.format(name=catalog.workspace, workspace=catalog.workspace, srs=SRS,
                        title=_quote(catalog.title), abstract=_quote(catalog.abstract),
-                       url=_quote(f"{lab.maps_url}/ows?"))
+                       url=_quote(f"{lab.maps_url}/ows?"),
+                       api=_quote(f"{lab.maps_url}/ows/catalog/ogcapi"))
     layers = "".join(_layer(layer, catalog.style(layer.style)) for layer in catalog.layers)
     return {"gis.map": head + layers + "END\n",
             **{f"styles/{style.name}.sld": style.sld for style in catalog.styles if style.sld}}

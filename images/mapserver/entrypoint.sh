@@ -64,6 +64,11 @@ watch() {
     done
 }
 
+# What lighttpd said since its last answer (broken.lua passes on the rest).
+last_words() {
+    cat $RUN/log >&2 || true
+}
+
 # The proxies stop sending within half a second; what is under way is finished.
 drain() {
     trap '' TERM INT
@@ -72,6 +77,7 @@ drain() {
     kill "$AGENT" 2>/dev/null || true
     read -rt 1.5 <> <(:) || true
     kill -INT "$SERVER" 2>/dev/null && wait "$SERVER"
+    last_words
     exit 0
 }
 
@@ -91,6 +97,7 @@ _main() {
     SERVER=$!
     trap drain TERM INT
     watch
+    last_words
     echo "mapserver: lighttpd has ended" >&2
     exit 1
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import ipaddress
 import time
@@ -164,6 +165,25 @@ def picture(url: str, layers: str) -> httpx.Response:
 def is_png(answer: httpx.Response) -> bool:
     return answer.status_code == 200 and answer.content.startswith(b"\x89PNG") \
         and answer.content.endswith(b"IEND\xaeB`\x82")
+
+
+def broken(serving: Serving, table: str, ask) -> httpx.Response:
+    """Return what `ask` gets when the database ends its session in the middle of its query."""
+    with serving.connect() as lock, serving.connect() as other, \
+            concurrent.futures.ThreadPoolExecutor(1) as thread:
+        with lock.transaction():
+            lock.execute(f"lock table {table} in access exclusive mode")
+            answer = thread.submit(ask)
+            until(lambda: _end(other), what="a query that waits", timeout=10, every=0.02)
+        return answer.result(timeout=20)
+
+
+def _end(connection) -> None:
+    ended = connection.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where application_name = 'mapserver' and wait_event_type = 'Lock'").fetchall()
+    if not ended:
+        raise NotYet("none waits")
 
 
 def drains(serving: Serving, container) -> None:

@@ -115,6 +115,17 @@ def test_a_map_server_that_goes_costs_no_request(serving, servers, host):
     until(lambda: _up(host, serving, 3), what="three map servers again", timeout=60)
 
 
+@pytest.mark.parametrize(("path", "question"), [
+    ("", helper.WMS | {"layers": "countries"}), ("", helper.WFS | {"typeNames": "countries"}),
+    ("/catalog/ogcapi/collections/countries/items", {})], ids=["WMS", "WFS", "OGC API"])
+def test_a_session_that_breaks_costs_no_request(serving, host, path, question):
+    """The database ends a query in its middle: another map server is asked, nobody notices."""
+    until(lambda: _up(host, serving, 3), what="three map servers", timeout=60)
+    answer = helper.broken(serving, "countries", lambda: httpx.get(
+        f"http://{host}:8080/ows{path}", params=question, timeout=20))
+    assert helper.is_png(answer) or answer.json()["features"][0]["properties"]["name"] == "Box"
+
+
 # A map server that keeps what it was asked: below /geoserver it answers with its name, elsewhere
 # it reads the question and hangs up, as one that dies does.
 STAND_IN = """
