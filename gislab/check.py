@@ -137,7 +137,7 @@ def maps(lab: Lab) -> None:
 
 def catalog(lab: Lab, version: int | None = None) -> None:
     """Check that every map server holds the current version of the catalog, or this one."""
-    table = _catalog.status(lab)
+    table = _catalog.status(lab, _stack.running(lab, "mapserver"))
     late = table[table["state"] != "current"]
     _need(len(table) > 0, "no map server reports a version", "gislab catalog")
     _need(late.empty, "; ".join(late["node"] + " " + late["state"]), "gislab catalog")

@@ -189,7 +189,7 @@ def _images(lab, options) -> None:
         _show(images.costs(lab))
         return
     wars.decide(lab, say=_say)
-    if names and "geoserver" in names and not options.names and wars.at_hand() is None:
+    if names and "geoserver" in names and not options.names and wars.at_hand(lab) is None:
         names.remove("geoserver")
         _say("geoserver: left out, its WAR is not at hand (GISLAB_GEOSERVER_WAR=/path)")
     _show(images.build(lab, names, platform=options.platform, plain=options.plain,
@@ -197,16 +197,20 @@ def _images(lab, options) -> None:
 
 
 def _publish(lab, options) -> None:
-    catalog.publish(lab, catalog.read(options.file), say=_say)
+    catalog.publish(lab, catalog.read(options.file), running=_map_servers(lab), say=_say)
 
 
 def _catalog(lab, options) -> None:
-    _show(catalog.status(lab), title="map servers")
+    _show(catalog.status(lab, _map_servers(lab)()), title="map servers")
     _show(catalog.versions(lab), title="versions")
 
 
 def _rollback(lab, options) -> None:
-    catalog.rollback(lab, options.version, say=_say)
+    catalog.rollback(lab, options.version, running=_map_servers(lab), say=_say)
+
+
+def _map_servers(lab):
+    return lambda: stack.running(lab, "mapserver")
 
 
 def _seed(lab, options) -> None:

@@ -214,8 +214,9 @@ def _maps_answer(lab: Lab) -> None:
 
 
 def _catalog_held(lab: Lab) -> None:
+    running = _patiently(lambda: stack.running(lab, "mapserver"))
     try:
-        table = catalog.status(lab)
+        table = catalog.status(lab, running)
     except consul.ConsulError as error:
         raise NotYet(str(error)) from None
     late = table[table["state"] != "current"]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import geopandas
 import httpx
 import numpy
+import requests
 from matplotlib import image as images
 from owslib.util import ServiceException
 from owslib.wfs import WebFeatureService
@@ -62,7 +63,7 @@ def get_map(lab: Lab, layers: str | Sequence[str], *, bbox=WORLD, size=(800, 400
 
     Raises
     ------
-    OwsError : the server answered something else than a map.
+    OwsError : the server answered something else than a map, or does not answer.
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     with _Refusals(lab):
@@ -86,7 +87,7 @@ def get_features(lab: Lab, layer: str, *, bbox=None, limit: int | None = None,
 
     Raises
     ------
-    OwsError : the server refused; its words are in the text.
+    OwsError : the server refused, its words are in the text; or it does not answer.
     """
     # OWSLib turns this one around: WFS 2.0 wants latitude first (OGC 09-025, 7.9.2.4.1)
     box = None if bbox is None else (*bbox, "urn:ogc:def:crs:EPSG::4326")
@@ -219,9 +220,15 @@ class _Refusals:
         return self
 
     def __exit__(self, kind, error, trace):
+        where = f"{self.lab.serves} at {url(self.lab)}"
         if isinstance(error, ServiceException):
-            where = f"{self.lab.serves} at {url(self.lab)}"
             raise OwsError(f"{where}: {_words(str(error))}") from error
+        if isinstance(error, requests.RequestException):
+            answer = error.response
+            if answer is not None and answer.status_code not in (502, 503, 504):  # HAProxy's
+                raise OwsError(f"{where}, {answer.status_code}: {_words(answer.text)}") from None
+            raise OwsError(f"{url(self.lab)} does not answer ({error}); see: gislab "
+                           "status") from None
         return False
 
 

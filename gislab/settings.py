@@ -63,6 +63,7 @@ class Lab:
     machines: tuple[Machine, ...] = ()
     platform: str = "auto"
     map_server: str = "auto"
+    geoserver: str = ""  # which release of it; wars.py knows those that can be had
     durability: str = "strict"  # with one database member left: refuse writes, or go on
     console: bool = False  # GeoServer's web console, at the VIP
     registry_port: int = 5000
@@ -173,8 +174,8 @@ def make(table: dict) -> Lab:
     """Return a checked Lab made of `table`, the content of a lab.toml."""
     table = dict(table)
     _known(table, {f.name for f in dataclasses.fields(Lab)} | {"pis"}, "")
-    _texts(table, ("name", "kind", "subnet", "vip", "platform", "map_server", "durability",
-                   "ssh_key"), "")
+    _texts(table, ("name", "kind", "subnet", "vip", "platform", "map_server", "geoserver",
+                   "durability", "ssh_key"), "")
     given = {**table, "ports": _ports(table.get("ports", {}))}
     count = given.pop("pis", None)
     if given.get("kind", "virtual") not in ("virtual", "pi"):

@@ -133,6 +133,11 @@ def containers(lab: Lab, service: str) -> list[tuple[nodes.Node, str]]:
     return [pair for pairs in nodes.each(lab, ask) for pair in pairs]
 
 
+def running(lab: Lab, service: str) -> list[tuple[str, str]]:
+    """Return (name of the Pi, name of the container in itself) of each, see `containers`."""
+    return [(node.name, container[:12]) for node, container in containers(lab, service)]
+
+
 def digests(lab: Lab) -> dict[str, str]:
     """Return image -> `tag@digest` of what runs now, of those Pis that answer.
 

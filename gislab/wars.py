@@ -31,15 +31,29 @@ class Release:
         return f"geoserver-{self.version}-bin.zip"
 
 
-# The default is the first. Earlier ones have an SQL injection (GHSA-mqjf-5f49-2fjh).
+# The first is the default. Earlier ones have an SQL injection (GHSA-mqjf-5f49-2fjh).
 RELEASES = (
     Release("2.28.5", "77cdc75f94c017fd9b8b85273136ebe0056e8436658d610890a24ddb6f3e6620"),
     Release("3.0.1", "b978d100ec5fbfe49040c5a2915878f1bf4e8223fab829e63aa076d570db4915"),
 )
 
 
-def at_hand() -> Path | None:
-    """Return the archive that is on this machine already, or None; asks no network."""
+def release(lab: Lab | None = None) -> Release:
+    """Return the release to be had: $GISLAB_GEOSERVER_VERSION, else lab.toml's, else the first."""
+    asked = os.environ.get("GISLAB_GEOSERVER_VERSION") or (lab.geoserver if lab else "")
+    for known in RELEASES:
+        if known.version == (asked or RELEASES[0].version):
+            return known
+    raise WarError(f"GeoServer {asked} is not among those whose checksum is known ("
+                   + ", ".join(known.version for known in RELEASES) + "); say one of them, or "
+                   "give its archive: GISLAB_GEOSERVER_WAR=/path/to/geoserver.war")
+
+
+def at_hand(lab: Lab | None = None) -> Path | None:
+    """Return the archive that is on this machine already, or None; asks no network.
+
+    One that is given by its path is taken whatever release was asked for.
+    """
     given = os.environ.get("GISLAB_GEOSERVER_WAR")
     if given:
         path = Path(given).expanduser()
@@ -47,30 +61,30 @@ def at_hand() -> Path | None:
             raise WarError(f"GISLAB_GEOSERVER_WAR={given} is no file; give the path of a "
                            "geoserver.war, -war.zip or -bin.zip, or unset it")
         return path
-    cached = _cache() / RELEASES[0].file
+    cached = _cache() / release(lab).file
     return cached if cached.exists() else None
 
 
-def get(say=print) -> Path:
+def get(lab: Lab | None = None, say=print) -> Path:
     """Return the archive, downloaded if it is not at hand; WarError where it cannot be had."""
-    found = at_hand()
+    found = at_hand(lab)
     if found:
         return found
-    release = RELEASES[0]
-    target = _cache() / release.file
+    wanted = release(lab)
+    target = _cache() / wanted.file
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
-    url = SOURCE.format(version=release.version, file=release.file)
-    say(f"geoserver: downloading {release.file} (123 MB)")
+    url = SOURCE.format(version=wanted.version, file=wanted.file)
+    say(f"geoserver: downloading {wanted.file} (123 MB)")
     try:
         with urllib.request.urlopen(url, timeout=15) as answer, part.open("wb") as out:
             shutil.copyfileobj(answer, out, 1 << 20)
     except (urllib.error.URLError, OSError) as error:
         part.unlink(missing_ok=True)
-        raise WarError(f"GeoServer {release.version} cannot be downloaded ({error}); set "
+        raise WarError(f"GeoServer {wanted.version} cannot be downloaded ({error}); set "
                        "GISLAB_GEOSERVER_WAR=/path/to/geoserver.war, or "
                        'map_server = "mapserver" in lab.toml') from None
-    check(part, release.sha256)
+    check(part, wanted.sha256)
     part.rename(target)
     return target
 
@@ -95,12 +109,12 @@ def decide(lab: Lab, say=print) -> str:
     note = lab.home / "map_server"
     if lab.map_server != "auto":
         if lab.map_server == "geoserver":
-            get(say=say)
+            get(lab, say=say)
         return lab.map_server
-    if at_hand() is None and note.exists() and note.read_text().strip() == "mapserver":
+    if at_hand(lab) is None and note.exists() and note.read_text().strip() == "mapserver":
         return "mapserver"
     try:
-        get(say=say)
+        get(lab, say=say)
         served = "geoserver"
     except WarError as error:
         if os.environ.get("GISLAB_GEOSERVER_WAR"):
@@ -111,15 +125,15 @@ def decide(lab: Lab, say=print) -> str:
     return served
 
 
-def identity() -> str:
+def identity(lab: Lab | None = None) -> str:
     """Return what tells one archive from another, for the image's tag."""
-    path = at_hand()
+    path = at_hand(lab)
     return "none" if path is None else _digest(path, path.stat().st_mtime_ns)
 
 
-def place(context: Path, say=print) -> None:
+def place(context: Path, lab: Lab | None = None, say=print) -> None:
     """Write `geoserver.war` into a build context, from whichever of the three forms is had."""
-    source, target = get(say=say), context / "geoserver.war"
+    source, target = get(lab, say=say), context / "geoserver.war"
     try:
         archive = zipfile.ZipFile(source)
     except zipfile.BadZipFile:

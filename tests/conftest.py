@@ -42,6 +42,7 @@ def paper(tmp_path, monkeypatch):
     """A lab that is only written down, with a home of its own."""
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("GISLAB_GEOSERVER_WAR", raising=False)
+    monkeypatch.delenv("GISLAB_GEOSERVER_VERSION", raising=False)
     return settings.make({"map_server": "mapserver"})
 
 

@@ -47,6 +47,12 @@ BAD = {
     "key": (lambda: Layer(**LAYER | {"key": ""}), "column"),
     "srs": (lambda: Layer(**LAYER | {"srs": "4326"}), "say e.g. 'EPSG:4326'"),
     "extent": (lambda: Layer(**LAYER | {"extent": (9, 0, -9, 1)}), "west, south, east, north"),
+    "no srs": (lambda: Layer(**LAYER | {"srs": "EPSG:99999"}), "'EPSG:99999': there is no such"),
+    "globe": (lambda: Layer(**LAYER | {"srs": "EPSG:4978"}), "no system of a map, but WGS 84"),
+    "metres": (lambda: Layer(**LAYER | {"srs": "EPSG:25832", "extent": (280e3, 52e5, 9e5, 61e5)}),
+               "nothing of it is where EPSG:25832 is valid"),
+    "elsewhere": (lambda: Layer(**LAYER | {"srs": "EPSG:25832", "extent": (100, 0, 120, 20)}),
+                  r"extent is degrees|nothing of it is where EPSG:25832 is valid \(6, 36.53"),
 }
 
 
@@ -56,6 +62,26 @@ def test_a_bad_layer_is_refused_with_the_remedy(case):
     make, words = BAD[case]
     with pytest.raises(CatalogError, match=words):
         catalog.validate(catalog.default().with_layer(make()))
+
+
+@pytest.mark.parametrize("srs, extent, native", [
+    ("EPSG:4326", (7, 50, 8, 51), (7, 50, 8, 51)),
+    # by gdaltransform: lowest at the lower right corner, highest at the upper left one
+    ("EPSG:25832", (7, 50, 8, 51), (356671, 5539110, 429831, 5651729)),
+    ("EPSG:3857", (7, 50, 8, 51), (779236, 6446276, 890556, 6621294)),
+    # of the whole world, what the system is valid for
+    ("EPSG:4326", catalog.WORLD, catalog.WORLD),
+    ("EPSG:3857", catalog.WORLD, (-20037508, -20048966, 20037508, 20048966)),
+    ("EPSG:25832", catalog.WORLD, (231402, 4042736, 769494, 9330126)),
+    # valid from 98.69 east across the date line to 68 west; its middle is 150 east
+    ("EPSG:3832", catalog.WORLD, (-5711803, -8362699, 15807368, 10023392)),
+    ("EPSG:3832", (-179, -10, -170, 10), (3450904, -1111475, 4452780, 1111475)),
+])
+def test_an_extent_in_degrees_becomes_one_in_the_layers_own_system(srs, extent, native):
+    """What a map server is told of a layer in metres is metres."""
+    layer = Layer(**LAYER | {"srs": srs, "extent": extent})
+    catalog.validate(catalog.default().with_layer(layer))
+    assert layer.native_extent == pytest.approx(native, abs=1)
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 
 import pytest
 from recorded import node_ls  # noqa: F401  (the recorded Pis' module is found from here)
 
-from gislab import catalog, change, holders, nodes, plot, run, stack, swarm, vip
+from gislab import (
+    catalog,
+    change,
+    engine,
+    holders,
+    images,
+    nodes,
+    outage,
+    plot,
+    registry,
+    run,
+    stack,
+    swarm,
+    vip,
+)
 
 SAMPLES = [("maps", t / 10, 0.010 if t < 50 else 0.020 if t < 80 else 0.030, "ok")
            for t in range(100)]
@@ -72,16 +87,37 @@ def test_map_servers_grow_to_five_and_shrink_to_three_and_nobody_notices(whole, 
     nothing_failed(shrunk)
 
 
+@pytest.fixture
+def newer(whole, tmp_path, monkeypatch):
+    """The map server's image after a change of its Dockerfile, where the Pis can pull it."""
+    folder = shutil.copytree(images.FOLDER, tmp_path / "images")
+    with (folder / whole.serves / "Dockerfile").open("a") as file:
+        file.write("LABEL gislab.test=newer\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "FOLDER", folder)
+        images.build(whole, [whole.serves], say=lambda text: None)
+        registry.push(whole, say=lambda text: None)
+        tag, reference = images.tag(whole, whole.serves), registry.reference(whole, whole.serves)
+    assert reference != registry.reference(whole, whole.serves)
+    yield reference
+    engine.client().images.remove(tag, force=True)
+
+
 @pytest.mark.live
-def test_an_upgrade_replaces_every_map_server_and_nobody_notices(whole, tmp_path):
-    """One after another, each when the one before holds the catalog and serves."""
+def test_an_upgrade_replaces_every_map_server_and_nobody_notices(whole, newer, tmp_path):
+    """By another image, one after another, each when the one before holds the catalog."""
     before = {container for _, container in stack.containers(whole, "mapserver")}
-    result = change.measure(whole, "update", lambda: stack.update(
-        whole, "mapserver", say=lambda text: None), folder=tmp_path / "u", **LOAD)
-    after = {container for _, container in stack.containers(whole, "mapserver")}
-    assert len(after) == len(before) and not after & before
-    spread(whole)
-    assert catalog.status(whole)["state"].eq("current").sum() == len(after)
+    quiet = {"say": lambda text: None}
+    try:
+        result = change.measure(whole, "update", lambda: stack.update(
+            whole, "mapserver", newer, **quiet), folder=tmp_path / "u", **LOAD)
+        after = {container for _, container in stack.containers(whole, "mapserver")}
+        assert len(after) == len(before) and not after & before
+        assert stack.digests(whole)[whole.serves].startswith(newer.rpartition(":")[2] + "@")
+        spread(whole)
+        assert catalog.status(whole)["state"].eq("current").sum() == len(after)
+    finally:
+        stack.update(whole, "mapserver", **quiet)
     nothing_failed(result)
 
 
@@ -96,14 +132,19 @@ def test_an_image_that_does_not_run_stops_the_upgrade_and_the_others_serve_on(wh
 
 
 @pytest.mark.live
-def test_a_pi_is_drained_and_comes_back_and_nobody_notices(whole, tmp_path):
-    """Maintenance of a Pi that does not hold the VIP: its services move, then return."""
-    name = next(n.name for n in nodes.all(whole) if n.name != vip.holder(whole))
+@pytest.mark.parametrize("holds_the_vip", [False, True], ids=["another", "holder"])
+def test_a_pi_is_drained_and_comes_back_and_nobody_notices(whole, tmp_path, holds_the_vip):
+    """Maintenance of a Pi: its services move, then return.
+
+    Where it holds the VIP, what is asked while the address moves fails, and no more.
+    """
+    name = next(n.name for n in nodes.all(whole) if (n.name == vip.holder(whole)) is holds_the_vip)
     quiet = {"say": lambda text: None}
     try:
         gone = change.measure(whole, "drain", lambda: swarm.drain(whole, name, **quiet),
                               folder=tmp_path / "d", **LOAD)
         assert name not in spread(whole)
+        assert vip.holder(whole) not in (None, name)
         assert nodes.get(whole, name).docker("ps", "-q", "--filter",
                                              "label=com.docker.swarm.task.id") == ""
     finally:
@@ -112,7 +153,12 @@ def test_a_pi_is_drained_and_comes_back_and_nobody_notices(whole, tmp_path):
     back = change.measure(whole, "spread", lambda: stack.spread(whole, **quiet),
                           folder=tmp_path / "s", **LOAD)
     assert sorted(spread(whole)) == sorted(n.name for n in nodes.all(whole))
-    nothing_failed(gone)
+    if holds_the_vip:
+        for lane in change.LANES:
+            seen = outage.of(gone, lane)
+            assert seen.recovered and seen.outage < 2, seen
+    else:
+        nothing_failed(gone)
     nothing_failed(back)
 
 

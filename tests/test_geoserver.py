@@ -69,6 +69,13 @@ def test_nothing_can_be_written():
     assert ElementTree.fromstring(FILES["wfs.xml"]).findtext("serviceLevel") == "BASIC"
 
 
+def test_what_nobody_publishes_is_off():
+    """GeoServer offers WCS by itself; and tiles where no layer is tiled."""
+    enabled = {tag: ElementTree.fromstring(FILES[f"{tag}.xml"]).findtext("enabled")
+               for tag in ("wms", "wfs", "wcs", "wmts")}
+    assert enabled == {"wms": "true", "wfs": "true", "wcs": "false", "wmts": "false"}
+
+
 def test_the_address_is_the_vip():
     """Capabilities name the VIP, not a container."""
     assert FILES["proxy-base-url"] == "http://172.30.16.100/geoserver\n"
@@ -99,6 +106,21 @@ def test_a_hostile_title_stays_a_title():
     cat = catalog.default().with_layer(Layer("new", "new", title, "dots"))
     text = geoserver.files(cat, LAB)["workspaces/gis/public/new/featuretype.xml"]
     assert ElementTree.fromstring(text.encode()).findtext("title") == title
+
+
+@pytest.mark.parametrize("srs, native", [
+    ("EPSG:25832", (356671, 429831, 5539110, 5651729)), ("EPSG:4326", (7, 8, 50, 51)),
+    ("EPSG:3857", (779236, 890556, 6446276, 6621294))])
+def test_a_layers_box_is_told_in_its_own_system_and_in_degrees(srs, native):
+    cat = catalog.default().with_layer(
+        Layer("new", "new", "New", "dots", srs=srs, extent=(7, 50, 8, 51)))
+    tree = ElementTree.fromstring(
+        geoserver.files(cat, LAB)["workspaces/gis/public/new/featuretype.xml"])
+    for tag, system, box in (("nativeBoundingBox", srs, native),
+                             ("latLonBoundingBox", "EPSG:4326", (7, 8, 50, 51))):
+        assert tree.findtext(f"{tag}/crs") == system
+        assert [float(tree.findtext(f"{tag}/{edge}")) for edge in (
+            "minx", "maxx", "miny", "maxy")] == pytest.approx(box, abs=1)
 
 
 def test_both_servers_know_the_same_layers():

@@ -95,6 +95,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_and_only_changed_tiles_are
         "countries-layer.xml", "places-layer.xml"]
     assert "wells" not in (server.data / "security/layers.properties").read_text()
     assert "BASIC" in (server.data / "wfs.xml").read_text()
+    assert "<enabled>false" in (server.data / "wcs.xml").read_text()
     assert (server.here / "cache/geowebcache-diskquota.xml").exists()
 
 

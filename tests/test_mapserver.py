@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,17 @@ def test_each_kind_is_drawn(kind, word):
 def test_a_label_is_drawn_from_its_column():
     """A rule with a label writes that column with a halo."""
     assert 'TEXT "[name]"' in of(Rule("all", label="name"))
+
+
+@pytest.mark.parametrize("srs, native", [
+    ("EPSG:25832", (356671, 5539110, 429831, 5651729)), ("EPSG:4326", (7, 50, 8, 51)),
+    ("EPSG:3857", (779236, 6446276, 890556, 6621294))])
+def test_a_layers_extent_is_told_in_its_own_system(srs, native):
+    """MapServer takes it for units of the layer's PROJECTION, in EXTENT and in ows_extent."""
+    text = mapfile(catalog.default().with_layer(
+        Layer("new", "new", "New", "dots", srs=srs, extent=(7, 50, 8, 51)))).split('NAME "new"')[1]
+    for told in (re.search("EXTENT (.*)", text)[1], re.search('"ows_extent" "(.*)"', text)[1]):
+        assert [float(edge) for edge in told.split()] == pytest.approx(native, abs=1)
 
 
 @pytest.mark.parametrize("hostile", ['a" END LAYER', "two\nlines", "back\\slash", "Ω ü 東京"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import matplotlib.image
 import numpy
@@ -102,3 +105,50 @@ def test_a_refusal_is_told_in_the_servers_words(service, answer):
         ows.get_features(LAB, "nope")
     assert "<" not in str(caught.value)
     assert "172.30.16.100" in str(caught.value)
+
+
+@pytest.fixture
+def says():
+    """A function that lets an address give one answer to everything; it returns a lab of it."""
+    servers = []
+
+    def serve(code: int, text: str) -> settings.Lab:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *words):
+                pass
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        servers.append((server, thread))
+        return dataclasses.replace(LAB, vip="127.0.0.1", ports=settings.Ports(
+            maps=server.server_port))
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+QUESTIONS = [lambda lab: ows.get_map(lab, "alive"), lambda lab: ows.get_features(lab, "alive")]
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+def test_a_lab_without_a_map_server_is_told_with_what_to_do(says, ask):
+    """HAProxy's 503, and an address where nobody listens."""
+    busy = says(503, "No server is available")
+    for lab, why in ((busy, "503"), (dataclasses.replace(busy, vip="127.0.0.250"), "refused")):
+        with pytest.raises(ows.OwsError, match=f"does not answer.*{why}.*gislab status"):
+            ask(lab)
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+def test_an_error_of_the_server_is_told_in_its_words(says, ask):
+    """It has answered, so nobody is sent to look for it."""
+    with pytest.raises(ows.OwsError, match="mapserver at .*, 500: no such layer: nope$"):
+        ask(says(500, REPORT))

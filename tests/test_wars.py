@@ -2,18 +2,21 @@
 
 import hashlib
 import io
+import shutil
+import subprocess
 import urllib.error
 import zipfile
 
 import pytest
 
-from gislab import settings, wars
+from gislab import images, settings, wars
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("GISLAB_GEOSERVER_WAR", raising=False)
+    monkeypatch.delenv("GISLAB_GEOSERVER_VERSION", raising=False)
     return tmp_path / "home"
 
 
@@ -92,6 +95,68 @@ def test_a_download_with_the_right_checksum_is_kept_and_made_once(download, monk
     download(AssertionError("asked the network again"))
     assert wars.get() == first and first.read_bytes() == data
     assert first.name == "geoserver-9.9.9-bin.zip"
+
+
+TWO = tuple(wars.Release(version, hashlib.sha256(version.encode()).hexdigest())
+            for version in ("2.99.1", "3.99.1"))
+
+
+def test_the_release_that_lab_toml_or_the_environment_asks_for_is_downloaded(download,
+                                                                             monkeypatch):
+    """The environment comes first, and each release is kept beside the other."""
+    monkeypatch.setattr(wars, "RELEASES", TWO)
+    plain, other = settings.make({}), settings.make({"geoserver": "3.99.1"})
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return io.BytesIO(b"3.99.1" if "3.99.1" in url else b"2.99.1")
+    monkeypatch.setattr(wars.urllib.request, "urlopen", urlopen)
+    assert wars.get(other, say=str).name == "geoserver-3.99.1-bin.zip"
+    assert asked == ["https://downloads.sourceforge.net/project/geoserver/GeoServer/3.99.1/"
+                     "geoserver-3.99.1-bin.zip"]
+    assert wars.at_hand(plain) is None
+    assert wars.get(plain, say=str) == wars.get(say=str) == wars.at_hand(plain)
+    assert wars.at_hand(plain).name == "geoserver-2.99.1-bin.zip"
+    assert wars.identity(plain) != wars.identity(other)
+    monkeypatch.setenv("GISLAB_GEOSERVER_VERSION", "2.99.1")
+    assert wars.at_hand(other) == wars.at_hand(plain)
+    monkeypatch.setenv("GISLAB_GEOSERVER_VERSION", "3.99.1")
+    assert wars.identity(plain) == wars.identity(other)
+
+
+def test_a_release_that_nobody_knows_is_an_error_and_never_a_silent_mapserver(download, home,
+                                                                              monkeypatch):
+    """It is named with those that can be had; a given archive needs no release."""
+    for kind in ("auto", "geoserver"):
+        lab = settings.make({"map_server": kind, "geoserver": "2.0"})
+        with pytest.raises(wars.WarError, match=r"GeoServer 2\.0 is not among .*\(2\.28\.5, "
+                                                r"3\.0\.1\)"):
+            wars.decide(lab)
+    monkeypatch.setenv("GISLAB_GEOSERVER_WAR", __file__)
+    assert wars.decide(lab) == "geoserver"
+
+
+@pytest.mark.skipif(shutil.which("unzip") is None, reason="no unzip here; in the image there is")
+@pytest.mark.parametrize("jar, engine", [("gs-main-2.28.5.jar", "jetty"),
+                                         ("gs-main-3.0.1.jar", "tomcat"),
+                                         ("gs-main-4.0.jar", ""), ("other-2.0.jar", "")])
+def test_each_release_gets_the_servlet_engine_that_it_needs(jar, engine, tmp_path):
+    """GeoServer 2 is of Java EE's times, 3 of Jakarta's; what is neither is refused."""
+    (tmp_path / "geoserver.war").write_bytes(zipped({
+        **WEBAPP, f"WEB-INF/lib/{jar}": b"", "WEB-INF/lib/gs-main-tests.jar": b"",
+        "data/demo.xml": b""}))
+    script = (images.FOLDER / "geoserver" / "unpack.sh").read_text()
+    done = subprocess.run(["bash"], text=True, capture_output=True, timeout=20, input=script
+                          .replace("/context/", f"{tmp_path}/").replace("/opt/", f"{tmp_path}/"))
+    if not engine:
+        assert done.returncode == 1 and "is no GeoServer 2 or 3" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split("=") for line in done.stdout.split("\n") if "=" in line)
+    assert said["ENGINE"] == f"'{engine}'" and said["VERSION"] == f"'{jar[8:-4]}'"
+    assert engine in said["PACKAGES"]
+    assert not (tmp_path / "geoserver/webapp/data").exists()
 
 
 def test_auto_falls_back_to_mapserver_and_says_why(download):

@@ -14,10 +14,11 @@ import pandas as pd
 
 from .. import consul
 from ..settings import Lab
-from ..wait import NotYet, WaitTimeout, until
-from . import bundle, keys, layers, mapserver, tables
+from ..wait import NotYet, until
+from . import bundle, keys, layers, mapserver, servers, tables
 from .keys import CURRENT, PARTS, REPORTS, ROOT, VERSIONS, current
 from .layers import ALIVE, WORLD, Catalog, CatalogError, Layer, Rule, Style, default
+from .servers import Running, status
 from .tiles import refresh, seed
 from .yamlfile import read
 
@@ -35,7 +36,6 @@ key_prefix "{REPORTS}" {{ policy = "write" }}
 key "{ROOT}/reload" {{ policy = "write" }}
 session "{NODE}" {{ policy = "write" }}
 """
-COLUMNS = ["server", "node", "version", "hash", "age [s]", "state"]
 
 
 def validate(catalog: Catalog, lab: Lab | None = None) -> None:
@@ -62,7 +62,8 @@ def mapfile(lab: Lab) -> str:
                            lab)["gis.map"]
 
 
-def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> int:
+def publish(lab: Lab, catalog: Catalog, *, running: Running | None = None, say=print,
+            timeout: float = 180) -> int:
     """Have every map server serve `catalog`; return the number of its version.
 
     Nothing is touched unless it is valid, for this lab's map server and tables. Returns when
@@ -70,6 +71,8 @@ def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> i
 
     Parameters
     ----------
+    running : tells which map servers run, as (Pi, id): `lambda: stack.running(lab, "mapserver")`.
+        One of them that does not report for 20 seconds is late, too: it cannot reach Consul.
     timeout : float, seconds for all of them together; GeoServers reload one by one.
 
     Raises
@@ -80,7 +83,7 @@ def publish(lab: Lab, catalog: Catalog, *, say=print, timeout: float = 180) -> i
     """
     validate(catalog, lab)
     number = put(lab, catalog, say=say)
-    _held(lab, number, say, timeout)
+    servers.held(lab, number, say, timeout, running)
     return number
 
 
@@ -120,12 +123,14 @@ def put(lab: Lab, catalog: Catalog, *, say=print) -> int:
     return number
 
 
-def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
+def rollback(lab: Lab, version: int, *, running: Running | None = None, say=print,
+             timeout: float = 180) -> int:
     """Have every map server serve an earlier version again; return its number.
 
     Parameters
     ----------
     version : int, one of those that `versions` lists.
+    running : see `publish`.
     timeout : float, seconds for all servers together.
 
     Raises
@@ -143,7 +148,7 @@ def rollback(lab: Lab, version: int, *, say=print, timeout: float = 180) -> int:
         if not keys.switch(store, entry, words, consul.there(_key(version))):
             raise CatalogError("somebody else published at the same moment; see: gislab catalog")
     say(f"version {version}: is current again")
-    _held(lab, version, say, timeout)
+    servers.held(lab, version, say, timeout, running)
     return version
 
 
@@ -162,23 +167,6 @@ def versions(lab: Lab) -> pd.DataFrame:
         "title": v["title"], "layers": ", ".join(v["layers"]),
         "current": "current" if n == number else ""} for n, v in sorted(known.items())],
         columns=["version", "hash", "published", "title", "layers", "current"])
-
-
-def status(lab: Lab) -> pd.DataFrame:
-    """Return what each map server reports to hold: one row for each that reports.
-
-    Columns: server, node, version (int, or "-" for none yet), hash (12 of its 64 digits),
-    `age [s]` (for how long it has held that), state: `current`, or what else is so: `stale`,
-    `loads ...`, `refuses ...`. A server that has gone is not listed any more; one that cannot
-    reach Consul for 20 seconds is not either, and still serves. Raises ConsulError.
-    """
-    with consul.of(lab) as store:
-        entry, found = store.get(CURRENT), keys.reports(store)
-    wanted = keys.version(entry)[0] if entry else "-"
-    return pd.DataFrame([[
-        f"{r['server']} {r['id']}", r["node"], r["version"] or "-", (r["hash"] or "-")[:12],
-        round(max(0.0, time.time() - r["since"])), _state(r, wanted)] for r in found],
-        columns=COLUMNS)
 
 
 def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
@@ -200,41 +188,6 @@ def allow(lab: Lab, *, say=print, timeout: float = 60) -> None:
         if entry is None:  # its tables come later: notebook 03 loads them
             put(lab, default(), say=say)
     until(ask, what="Consul", timeout=timeout, every=1, progress=say)
-
-
-def _held(lab: Lab, number: int, say, timeout: float) -> None:
-    """Wait until every server that reports holds a version; say of each when it does."""
-    begin, told = time.monotonic(), set()
-
-    def ask() -> None:
-        with consul.of(lab) as store:
-            found = keys.reports(store)
-        for r in found:
-            name = f"{r['node']}: {r['server']} {r['id']}"
-            if r["state"] == "refuses" and r["wanted"] == number:
-                raise CatalogError(f"{name} refuses version {number}, and serves "
-                                   f"{r['version'] or 'nothing'}: {r['said']}. Next: gislab "
-                                   "rollback, or publish a better one")
-            if r["version"] == number and r["state"] == "holds" and name not in told:
-                told.add(name)
-                say(f"{name} holds version {number} after {time.monotonic() - begin:.1f} s")
-        late = [f"{r['node']} {r['server']} {r['id']} {_state(r, str(number))}" for r in found
-                if (r["version"], r["state"]) != (number, "holds")]
-        if late:
-            raise NotYet(", ".join(late))
-        if not found:
-            say("no map server reports yet; each holds this version before it serves")
-    try:
-        until(ask, what=f"version {number} on every map server", timeout=timeout, every=0.1)
-    except WaitTimeout as error:
-        raise CatalogError(f"{error}; see: gislab catalog") from None
-
-
-def _state(report: dict, wanted: str) -> str:
-    if report["state"] == "holds":
-        return "current" if str(report["version"]) == wanted else f"stale: {wanted} is current"
-    return f"{report['state']} {report['wanted']}" + (f": {report['said']}" if report["said"]
-                                                      else "")
 
 
 def _versions(store: consul.Consul) -> dict[int, dict]:

@@ -80,6 +80,7 @@ def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
         "wfs.xml": _service("wfs", "WFS", catalog,
                             serviceLevel="TRANSACTIONAL" if writable else "BASIC"),
         "wmts.xml": _service("wmts", "WMTS", catalog, enabled=bool(tiled)),
+        "wcs.xml": _service("wcs", "WCS", catalog, enabled=False),  # there is no coverage
         "geowebcache-diskquota.xml": HEAD + QUOTA.format(enabled=str(bool(tiled)).lower()),
         "gwc-gs.xml": HEAD + "<GeoServerGWCConfig><version>1.1.0</version>"
         "<directWMSIntegrationEnabled>false</directWMSIntegrationEnabled>"
@@ -206,19 +207,22 @@ def _store(space: str, layer: Layer) -> str:
 
 
 def _feature_type(space: str, layer: Layer) -> str:
-    west, south, east, north = layer.extent
-    box = (f"<minx>{west:g}</minx><maxx>{east:g}</maxx><miny>{south:g}</miny>"
-           f"<maxy>{north:g}</maxy>")
     return _xml(
         "featureType", id=f"{layer.name}-ft", name=layer.name, nativeName=layer.relation,
         _namespace=f"<namespace><id>{space}-ns</id></namespace>", title=escape(layer.title),
         abstract=escape(layer.abstract), srs=layer.srs,
         # given, so that capabilities ask the database nothing
-        _boxes=f"<nativeBoundingBox>{box}<crs>{layer.srs}</crs></nativeBoundingBox>"
-               f"<latLonBoundingBox>{box}<crs>EPSG:4326</crs></latLonBoundingBox>",
+        _boxes=_box("nativeBoundingBox", layer.native_extent, layer.srs)
+               + _box("latLonBoundingBox", layer.extent, "EPSG:4326"),
         projectionPolicy="FORCE_DECLARED", enabled="true",
         _store=f'<store class="dataStore"><id>{_store_name(layer)}-store</id></store>',
         maxFeatures=0, numDecimals=7, overridingServiceSRS="false", skipNumberMatched="true")
+
+
+def _box(tag: str, box: tuple[float, float, float, float], srs: str) -> str:
+    west, south, east, north = (f"{edge:.12g}" for edge in box)
+    return (f"<{tag}><minx>{west}</minx><maxx>{east}</maxx><miny>{south}</miny>"
+            f"<maxy>{north}</maxy><crs>{srs}</crs></{tag}>")
 
 
 def _tiled(space: str, layer: Layer) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from . import sld
+from . import extents, sld
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
 ALIVE = "alive"  # the layer that health questions ask for; the database always has it
@@ -85,6 +85,11 @@ class Layer:
     @property
     def relation(self) -> str:
         return self.table.rpartition(".")[2]
+
+    @property
+    def native_extent(self) -> tuple[float, float, float, float]:
+        """The extent in units of `srs`: least x, least y, most x, most y."""
+        return extents.native(self.extent, self.srs)
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,11 @@ def _layer_problems(catalog: Catalog, layer: Layer) -> Iterator[str]:
     west, south, east, north = layer.extent
     if not (west < east and south < north):
         yield f"{where}: extent {layer.extent}; say (west, south, east, north)"
+    elif re.fullmatch(r"EPSG:\d{4,6}", layer.srs):
+        try:
+            extents.native(layer.extent, layer.srs)
+        except ValueError as error:
+            yield f"{where}: {error}"
     if layer.writable and layer.name == ALIVE:
         yield (f"{where}: health questions ask for it, so whoever deleted its point would stop "
                "all maps; leave writable out")

@@ -108,8 +108,8 @@ def _layer(layer: Layer, style: Style) -> str:
     return LAYER.format(
         name=layer.name, type=TYPES[style.kind], geometry=layer.geometry, schema=layer.schema,
         relation=layer.relation, key=layer.key, srid=layer.srs.removeprefix("EPSG:"), srs=SRS,
-        extent=" ".join(f"{edge:g}" for edge in layer.extent), title=_quote(layer.title),
-        abstract=_quote(layer.abstract), classes=classes)
+        extent=" ".join(f"{edge:.12g}" for edge in layer.native_extent),
+        title=_quote(layer.title), abstract=_quote(layer.abstract), classes=classes)
 
 
 def _class(rule: Rule, kind: str) -> str:

@@ -65,7 +65,7 @@ def tag(lab: Lab, name: str, architecture: str | None = None) -> str:
         if path.is_file():
             digest.update(str(path.relative_to(FOLDER)).encode() + path.read_bytes())
     if name == "geoserver":
-        digest.update(wars.identity().encode())
+        digest.update(wars.identity(lab).encode())
     return f"gislab/{name}:{architecture}-{digest.hexdigest()[:12]}"
 
 
@@ -161,7 +161,7 @@ def _build(lab: Lab, name: str, architecture: str, plain: bool, say) -> Built:
     with tempfile.TemporaryDirectory() as folder:
         context = shutil.copytree(FOLDER / name, Path(folder) / name)
         if name == "geoserver":
-            wars.place(context, say=say)
+            wars.place(context, lab, say=say)
         if way == "mixed":
             raw = f"{target}-mixed"
             _docker_build(context, raw, ground, architecture, log)

@@ -11,7 +11,8 @@ WAR=/context/geoserver.war
 }
 mkdir -p /opt/geoserver/webapp
 unzip -q $WAR -d /opt/geoserver/webapp
-main=$(cd /opt/geoserver/webapp/WEB-INF/lib && ls gs-main-[0-9]*.jar 2>/dev/null | head -n 1)
+main=$(cd /opt/geoserver/webapp/WEB-INF && ls lib/gs-main-[0-9]*.jar 2>/dev/null | head -n 1) || true
+main=${main#lib/}
 version=${main#gs-main-}
 version=${version%.jar}
 case $version in

@@ -1,7 +1,12 @@
-"""The image of GeoServer keeps what it promises; needs a WAR (GISLAB_GEOSERVER_WAR)."""
+"""The image of GeoServer keeps what it promises; needs a WAR (GISLAB_GEOSERVER_WAR).
+
+Of another release by GISLAB_GEOSERVER_VERSION=3.0.1, which is the one that runs in Tomcat.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -65,6 +70,15 @@ def test_names_the_variable_that_is_missing(war, names_what_is_missing):
     names_what_is_missing("geoserver", missing="VIP")
 
 
+def test_runs_in_the_servlet_engine_that_its_release_needs(serving, url):
+    """Jetty for GeoServer 2, Tomcat for 3; and it is the release that was asked for."""
+    server, = [c for c in serving.containers if f"http://{serving.address(c)}:8080" == url]
+    said = server.logs().decode()
+    assert re.search(r"GeoServer 2\.\S+ in jetty|GeoServer 3\.\S+ in tomcat", said)
+    asked = os.environ.get("GISLAB_GEOSERVER_VERSION", "")
+    assert os.environ.get("GISLAB_GEOSERVER_WAR") or f"GeoServer {asked}" in said
+
+
 def test_is_not_root(war, run):
     """`docker run image bash` gives a shell, and it is not root's."""
     assert run("geoserver", "bash", "-c", "id -un") == (0, "www-data\n")
@@ -119,6 +133,15 @@ def test_a_transaction_is_refused(url):
     assert "Exception" in httpx.post(f"{url}/ows", content=body, headers={
         "Content-Type": "text/xml"}, timeout=20).text
     assert len(helper.features(url, "countries").json()["features"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/ows", "/geoserver/ows", "/geoserver/wcs"])
+def test_coverages_are_not_offered(url, path):
+    """GeoServer has WCS on by itself, and nobody publishes any here."""
+    answer = httpx.get(f"{url}{path}", timeout=20, params={
+        "service": "WCS", "version": "2.0.1", "request": "GetCapabilities"})
+    assert "Capabilities" not in answer.text.partition("xception")[0]
+    assert "disabled" in answer.text or answer.status_code == 404
 
 
 def test_goes_without_losing_a_request(serving):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 
@@ -67,10 +68,17 @@ def test_statistics_need_the_password(serving, host):
 
 
 def test_nobody_configures_a_map_server_through_it(host):
-    """GeoServer's console and REST are not to be reached at the VIP."""
+    """GeoServer's console and REST are not to be reached at the VIP, however they are written."""
     for path in ("/geoserver/web/", "/geoserver/rest/workspaces", "/geoserver/j_spring_security",
-                 "/geoserver/gwc/rest/layers"):
-        assert httpx.get(f"http://{host}:8080{path}").status_code == 403
+                 "/geoserver/gwc/rest/layers", "/geoserver/gwc/demo/gis:countries",
+                 "/geoserver/%72est/workspaces", "/geoserver/gwc/%72est/layers",
+                 "/geoserver/%77eb/", "/geoserver/%6a_spring_security_check",
+                 "/geoserver;x=1/rest/workspaces", "//geoserver//rest/workspaces",
+                 "/geoserver%2Frest/workspaces"):
+        assert _plain(host, path) == 403, path
+    for path in ("/geoserver/./rest", "/ows/../geoserver/rest", "/ows/%2e%2e/geoserver/rest",
+                 "/geoserver/%72est/%zz"):
+        assert _plain(host, path) == 400, path
 
 
 def test_a_map_comes_through(host):
@@ -118,6 +126,109 @@ def test_a_session_that_breaks_costs_no_request(serving, host, path, question):
     assert helper.is_png(answer) or answer.json()["features"][0]["properties"]["name"] == "Box"
 
 
+# A map server that keeps what it was asked: below /geoserver it answers with its name, elsewhere
+# it reads the question and hangs up, as one that dies does.
+STAND_IN = """
+import http.server, json, socket
+seen = []
+class Ask(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/seen":
+            text = json.dumps(seen)
+            seen.clear()
+        elif self.path == "/health":
+            text = "ok"
+        else:
+            seen.append(self.command + " " + self.path)
+            text = socket.gethostname() if self.path.startswith("/geoserver") else ""
+        if text:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+    do_POST = do_GET
+http.server.ThreadingHTTPServer(("", 8080), Ask).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_ins(serving):
+    return [serving.run("postgis", "tasks.stand-in", ["python3", "-c", STAND_IN])
+            for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def proxies(serving, stand_ins):
+    """The HAProxies of two Pis before the stand-ins, with GeoServer's console."""
+    made = [serving.address(serving.run("haproxy", f"haproxy-{pi}", environment={
+        "NODE_NAME": pi, "GEOSERVER_CONSOLE": "on"}, cap_drop=["ALL"], files={
+        "/etc/haproxy/haproxy.cfg": CONFIG.replace(b"tasks.mapserver", b"tasks.stand-in")}))
+        for pi in ("pi1", "pi2")]
+    for backend in ("maps", "console"):
+        for address in made:
+            until(lambda a=address, b=backend: _up(a, serving, 3, b), what="stand-ins", timeout=60)
+    return made
+
+
+def seen(serving, stand_ins) -> list[list[str]]:
+    """Return what each of them was asked since the last time."""
+    return [httpx.get(f"http://{serving.address(one)}:8080/seen").json() for one in stand_ins]
+
+
+@pytest.mark.parametrize("method, query", [
+    ("POST", ""), ("GET", "?service=WFS&request=Transaction"),
+    ("GET", "?service=WFS&REQUEST=%54ransaction"), ("GET", "?service=WFS&req%75est=transaction")])
+def test_a_transaction_is_sent_once_whatever_becomes_of_it(serving, stand_ins, proxies, method,
+                                                           query):
+    """A map server that dies over it may have written it already."""
+    seen(serving, stand_ins)
+    answer = httpx.request(method, f"http://{proxies[0]}:8080/ows{query}", timeout=20,
+                           content=b"<wfs:Transaction/>" if method == "POST" else None)
+    assert answer.status_code == 502
+    assert sum(seen(serving, stand_ins), []) == [f"{method} /ows{query}"]
+
+
+def test_a_map_is_asked_of_the_others_when_a_map_server_dies_over_it(serving, stand_ins, proxies):
+    """Four times in all, and of no server only."""
+    seen(serving, stand_ins)
+    assert httpx.get(f"http://{proxies[0]}:8080/ows?request=GetMap", timeout=20).status_code == 502
+    found = seen(serving, stand_ins)
+    assert len(sum(found, [])) == 4 and len([one for one in found if one]) > 1
+
+
+def test_a_visitor_of_the_console_stays_at_one_server_also_when_the_vip_moves(proxies):
+    """By a cookie that each Pi's HAProxy understands, and no script of a page can read."""
+    with httpx.Client(timeout=20) as visitor:
+        first = visitor.get(f"http://{proxies[0]}:8080/geoserver/web/")
+        said = first.headers["set-cookie"]
+        assert said.startswith("GISLAB_CONSOLE=") and "httponly" in said.lower()
+        cookie = {"Cookie": said.partition(";")[0]}
+    for proxy in proxies * 5:
+        answer = httpx.post(f"http://{proxy}:8080/geoserver/web/wicket", content=b"x=1",
+                            headers=cookie, timeout=20)
+        assert answer.text == first.text
+        assert "set-cookie" not in answer.headers
+
+
+def test_maps_have_no_cookie_and_go_to_any_server(proxies):
+    found = [httpx.get(f"http://{proxies[0]}:8080/geoserver/ows", timeout=20) for _ in range(30)]
+    assert not [a for a in found if "set-cookie" in a.headers]
+    assert len({a.text for a in found}) == 3
+
+
+def test_a_console_opens_neither_rest_nor_the_page_of_tiles(proxies):
+    for path in ("/geoserver/rest/workspaces", "/geoserver/%72est/", "/geoserver/gwc/rest/layers",
+                 "/geoserver/gwc/demo"):
+        assert _plain(proxies[0], path) == 403, path
+
+
+def _plain(host: str, path: str) -> int:
+    """Return the status of a path that is sent as it is written: a client would tidy it up."""
+    with socket.create_connection((host, 8080), timeout=10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: maps\r\n\r\n".encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
 def _ask_while(host: str, action, count: int = 150) -> list[httpx.Response]:
     """Ask `count` maps one after another; `action` happens meanwhile, in another thread."""
     answers = []
@@ -132,12 +243,13 @@ def _ask_while(host: str, action, count: int = 150) -> list[httpx.Response]:
     return answers
 
 
-def _up(host: str, serving, wanted: int) -> None:
+def _up(host: str, serving, wanted: int, backend: str = "maps") -> None:
     try:
         table = httpx.get(f"http://{host}:8404/;csv", timeout=2,
                           auth=("lab", serving.secret["haproxy_password"])).text
     except httpx.TransportError as error:
         raise NotYet(str(error)) from None
-    up = [row for row in table.splitlines() if row.startswith("maps,maps") and ",UP," in row]
+    up = [row for row in table.splitlines()
+          if row.startswith(f"{backend},{backend}") and ",UP," in row]
     if len(up) != wanted:
         raise NotYet(f"{len(up)} of {wanted} map servers")
