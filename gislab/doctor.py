@@ -59,8 +59,9 @@ def _engine(lab: Lab) -> Finding:
         able = os.geteuid() == 0 and shutil.which("apt-get") is not None
         return Finding("container engine", "Docker 20.10 or later", "none", able,
                        "make lab installs docker.io and starts it" if able else str(error))
-    return Finding("container engine", "Docker 20.10 or later", f"Docker {info['Version']}",
-                   tuple(map(int, info["ApiVersion"].split("."))) >= (1, 41))
+    good = tuple(map(int, info["ApiVersion"].split("."))) >= (1, 41)
+    return Finding("container engine", "Docker 20.10 or later", f"Docker {info['Version']}", good,
+                   "" if good else "apt-get install docker.io (20.10 or later)")
 
 
 def _kernel(lab: Lab) -> Finding:

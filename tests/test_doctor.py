@@ -33,6 +33,19 @@ def test_what_is_missing_comes_with_what_to_do(paper, monkeypatch):
     assert {"container engine", "Debian mirror"} <= set(missing) and all(missing.values())
 
 
+def test_an_engine_that_is_too_old_comes_with_what_to_do(paper, monkeypatch):
+    """As Docker 19.03 tells its version, shortened."""
+    def answers(version, api):
+        return type("Client", (), {"version": lambda self: {"Version": version,
+                                                            "ApiVersion": api}})
+    monkeypatch.setattr(engine, "client", answers("19.03.15", "1.40"))
+    old = doctor._engine(paper)
+    assert not old.ok and old.found == "Docker 19.03.15"
+    assert old.remedy == "apt-get install docker.io (20.10 or later)"
+    monkeypatch.setattr(engine, "client", answers("20.10.0", "1.41"))
+    assert doctor._engine(paper).ok and doctor._engine(paper).remedy == ""
+
+
 def test_the_table_calls_things_ok_note_or_missing():
     rows = doctor.table([doctor.Finding("a", "1", "1", True),
                          doctor.Finding("b", "1", "0", True, "could be better"),
