@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import requests
 
-from . import engine, virtual
+from . import engine, images, virtual
 from .settings import Lab, root
 from .shell import CommandFailed, Local
 
@@ -142,8 +142,17 @@ def _packages(lab: Lab) -> Finding:
         except requests.RequestException:
             continue
         return Finding("Debian mirror", "reachable while images are built", "reachable", True)
-    return Finding("Debian mirror", "reachable while images are built", "not reachable", False,
-                   "check the network, or a proxy for apt")
+    built = _built(lab)
+    return Finding("Debian mirror", "reachable while images are built", "not reachable"
+                   + (", every image is at hand" if built else ""), built,
+                   "" if built else "check the network, or a proxy for apt")
+
+
+def _built(lab: Lab) -> bool:
+    try:
+        return not images.lacking(lab)
+    except engine.EngineError:
+        return False
 
 
 def _standing(lab: Lab) -> bool:

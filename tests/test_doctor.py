@@ -2,7 +2,7 @@
 
 import pytest
 
-from gislab import doctor, engine, settings, virtual
+from gislab import doctor, engine, images, settings, virtual
 from gislab.shell import CommandFailed, Result
 
 WHAT = ["Python", "container engine", "kernel", "capabilities", "memory", "disk", "subnet",
@@ -76,6 +76,15 @@ def test_a_subnet_that_this_machine_uses_is_told(paper, monkeypatch):
     found = doctor._subnet(paper)
     assert not found.ok and "eth0 has 172.30.16.77/20" in found.remedy
     assert 'subnet = "172.30.17.0/24"' in found.remedy
+
+
+def test_who_has_every_image_needs_no_mirror(paper, monkeypatch):
+    """`make lab` goes on in a train; what is not built yet still needs the network."""
+    monkeypatch.setattr(images, "lacking", lambda lab: [])
+    found = doctor._packages(paper)
+    assert found.ok and found.found == "not reachable, every image is at hand"
+    monkeypatch.setattr(images, "lacking", lambda lab: ["pgpool"])
+    assert not doctor._packages(paper).ok
 
 
 def test_missing_programs_are_named_and_do_not_stop_the_doctor(paper, monkeypatch, tmp_path):
