@@ -163,7 +163,8 @@ def _up(lab, options) -> None:
         raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
     try:
         experiment.heal(lab, say=_say)
-    except setup2016.InUse:
+        experiment.alone(lab)
+    except (setup2016.InUse, experiment.AtWork):
         raise
     except MISTAKES as error:
         _say(f"not undone ({error}); bringing up all parts anyway")
@@ -327,7 +328,8 @@ def _written(value) -> str:
 
 
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
-    shown = Table(title=title, title_justify="left")
+    where = frame.columns.name  # of what was measured, see run.placed
+    shown = Table(title=f"{title}: {where}" if title and where else title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         # as text: a unit in brackets is no markup

@@ -182,6 +182,8 @@ def test_a_saved_series_is_told_and_drawn_without_a_lab(saved, monkeypatch, caps
     assert cli.main(["show", str(saved / "old")]) == 0
     said = capsys.readouterr().out
     assert "median [s]" in said and "inside" in said and "write_primary" in said
+    for table in ("how long", "as predicted", "writes"):
+        assert f"{table}: virtual lab (virtual Pis), maps by MapServer" in said
     assert len(list((saved / "old" / "figures").glob("*.png"))) == 4
     assert cli.main(["show", str(saved / "old" / "001")]) == 0
     assert "serve again [s]" in capsys.readouterr().out
@@ -252,6 +254,20 @@ def test_up_leaves_a_lab_alone_on_which_another_program_has_the_set_up_of_2016(
     monkeypatch.setattr(cli.experiment, "heal", busy)
     monkeypatch.setattr(cli.cluster, "up", lambda lab, say: pytest.fail("it was touched"))
     assert cli.main(["up"]) == 1 and "another program" in one_line(capsys)
+
+
+def test_up_leaves_a_lab_alone_that_another_program_breaks_at_this_moment(
+        monkeypatch, capsys, paper):
+    """It would give a Pi its power back in the middle of an outage that is measured."""
+    fault = cli.faults.named(paper, "power_cut")
+    fault.target = cli.faults.Target("pi1", "", "pi1")
+    fault.hit = fault.mend = lambda lab, target: None
+    monkeypatch.setattr(cli.engine, "ensure", lambda **how: None)
+    monkeypatch.setattr(cli.doctor, "examine", lambda lab: [])
+    monkeypatch.setattr(cli.cluster, "up", lambda lab, say: pytest.fail("it was touched"))
+    with cli.experiment.broken(paper, fault, lambda *_: None, say=lambda text: None):
+        assert cli.main(["up"]) == 1
+    assert "an experiment is at work" in capsys.readouterr().err
 
 
 def test_an_unknown_fault_is_answered_with_those_that_there_are(capsys):
