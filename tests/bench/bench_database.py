@@ -16,7 +16,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import re
 import time
 
@@ -36,6 +35,8 @@ from gislab import (
     stack,
 )
 from gislab.wait import NotYet, until
+
+from . import series
 
 FOLDER = settings.PROJECT / "build" / "bench-database"
 REPORT = settings.PROJECT / "docs" / "bench-database.md"
@@ -118,12 +119,14 @@ def fault_of(lab: settings.Lab, setup: str, name: str) -> faults.Fault:
     return faults.named(lab, name)
 
 
-def trial(lab: settings.Lab, setup: str, name: str, number: int) -> None:
+def trial(lab: settings.Lab, setup: str, name: str, number: int,
+          fault: faults.Fault | None = None) -> None:
     """Do one trial and keep it; tell the load of the machine beside it."""
     load = os.getloadavg()[0]
-    done = experiment.measure(lab, fault_of(lab, setup, name), before=2, during=1, after=1,
-                              recovery=120, rate=RATE, lanes=LANES, say=lambda text: None,
-                              folder=FOLDER / setup / f"{name}-{number:02d}")
+    done = experiment.measure(lab, fault or fault_of(lab, setup, name), before=2, during=1,
+                              after=1, recovery=120, rate=RATE, lanes=LANES,
+                              say=lambda text: None,
+                              folder=series.path(FOLDER / setup, name, number))
     found = [f"{lane} " + (f"{o.outage:.2f} s" if o.recovered else "not recovered")
              for lane, o in ((lane, outage.of(done, lane)) for lane in LANES)]
     written = outage.writes(done)
@@ -172,15 +175,17 @@ def results() -> pd.DataFrame:
     """Return one line for each trial and lane that was kept."""
     rows = []
     for setup in SETUPS:
-        for path in sorted((FOLDER / setup).glob("*-[0-9][0-9]")):
-            kept = run.load(path)
-            lost = len(outage.writes(kept).lost)
+        for path in sorted((FOLDER / setup).glob("*-[0-9][0-9]/run.json")):
+            kept = run.load(path.parent)
+            fault, _, number = path.parent.name.rpartition("-")
+            written = outage.writes(kept)
             for lane in LANES:
                 found = outage.of(kept, lane)
                 # a write that HAProxy held back and did not fail has waited as long
-                rows.append((setup, path.name[:-3], lane, max(found.outage, found.slowest),
-                             found.recovered, lost))
-    return pd.DataFrame(rows, columns=["setup", "fault", "lane", "outage", "recovered", "lost"])
+                rows.append((setup, fault, int(number), lane, max(found.outage, found.slowest),
+                             found.recovered, len(written.lost), written.acknowledged))
+    return pd.DataFrame(rows, columns=["setup", "fault", "trial", "lane", "outage", "recovered",
+                                       "lost", "acknowledged"])
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -202,26 +207,20 @@ def report() -> None:
     """Write what was measured as a page and a picture."""
     table = results()
     lines = [f"# {__doc__.splitlines()[0]}", "",
-             "Written by `make bench-database`. Virtual Pis on one machine: "
-             f"{os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}. An "
-             "outage is the longest time between two acknowledged writes in which one failed, or "
-             "the longest that a write was held back for, whichever is longer "
+             f"Written by `make bench-database`. Virtual Pis on one machine: {series.machine()}."
+             " An outage is the longest time between two acknowledged writes in which one failed, "
+             "or the longest that a write was held back for, whichever is longer "
              f"({RATE} writes per second on each way; `gislab.outage`).", "",
-             "![Outages by fault and setup](bench-database.svg)", "", _markdown(summary(table))]
+             "![Outages by fault and setup](bench-database.svg)", "",
+             series.markdown(summary(table))]
     if (FOLDER / "clients.json").exists():
         ways = pd.DataFrame(json.loads((FOLDER / "clients.json").read_text()))
         lines += ["", "## Pgpool-II beside the port of the primary", "",
                   "`pgbench` of PostgreSQL 17 on a Pi, through the VIP, 10 s each; `idle` clients "
-                  "are connected and ask nothing.", "", _markdown(ways)]
+                  "are connected and ask nothing.", "", series.markdown(ways)]
     REPORT.write_text("\n".join(lines) + "\n")
     _draw(table)
     print(f"{REPORT} written: {len(table)} outages")
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns),
-            *[[str(v) for v in row] for row in table.itertuples(index=False)]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _draw(table: pd.DataFrame) -> None:
@@ -254,7 +253,10 @@ def main() -> None:
     if options.quick:
         trials, options.setup = dict.fromkeys(trials, 1), ["ours"]
     if not options.report:
-        measure(settings.read(), options.setup, trials, time.monotonic() + 60 * options.minutes)
+        lab, end = settings.read(), time.monotonic() + 60 * options.minutes
+        measure(lab, options.setup, trials, end)
+        if time.monotonic() < end:
+            clients(lab)
     report()
 
 
@@ -263,8 +265,7 @@ def measure(lab: settings.Lab, setups: list[str], trials: dict[str, int], end: f
     FOLDER.mkdir(parents=True, exist_ok=True)
     for setup in setups:
         missing = [(name, number) for name, count in trials.items()
-                   for number in range(1, count + 1)
-                   if not (FOLDER / setup / f"{name}-{number:02d}" / "run.json").exists()]
+                   for number in series.missing(FOLDER / setup, name, count)]
         if missing and time.monotonic() < end:
             set_up(lab, setup)
         for name, number in missing:
@@ -273,8 +274,6 @@ def measure(lab: settings.Lab, setups: list[str], trials: dict[str, int], end: f
             cluster.ready(lab, say=None)
             trial(lab, setup, name, number)
     set_up(lab, "ours")
-    if time.monotonic() < end:
-        clients(lab)
 
 
 if __name__ == "__main__":
