@@ -161,10 +161,15 @@ def tables(runs: list[Run], before: list[Run] = ()) -> dict[str, pd.DataFrame]:
 
 
 def worse(runs: list[Run], before: list[Run] = ()) -> bool:
-    """Tell whether an acknowledged write was lost, or outages have become longer than before."""
+    """Tell whether a promise to a writer was broken, or outages have become longer than before.
+
+    Broken it is by a row that is missing, doubled or nobody's, and by acknowledged ones that
+    nobody could read afterwards: what is not known is not kept.
+    """
     verdicts = compare(runs, before)["verdict"].astype(str)
+    found = [outage.writes(run) for run in runs]
     return bool(verdicts.str.startswith(("slower", "worse")).any()
-                or any(outage.writes(run).lost for run in runs))
+                or any(w.broken or (w.acknowledged and not w.readings) for w in found))
 
 
 def _verdict(a: np.ndarray, b: np.ndarray, difference: float, low: float, high: float,

@@ -136,6 +136,18 @@ def test_a_lost_write_is_worse_than_before_and_so_is_a_longer_outage():
     assert trials.worse([lost])
 
 
+@pytest.mark.parametrize("rows, worse", [
+    ([(1, 1, "primary postgis1")], False),
+    ([(1, 2, "primary postgis1")], True),  # doubled
+    ([(1, 1, "primary postgis1"), (2, 1, "primary postgis1")], True),  # nobody sent it
+    ([(1, 1, "primary postgis1"), (None, 0, "replica postgis2")], True),
+    ([], True)])
+def test_every_broken_promise_is_worse_and_so_are_writes_that_nobody_could_read(rows, worse):
+    made = run.make([("sql_write", 0.0, 0.01, "ok", "", 1)], rows=rows)
+    assert trials.worse([made]) is worse
+    assert not trials.worse([run.make([("sql_read", 0.0, 0.01, "ok")])]), "nobody wrote"
+
+
 def test_what_has_nothing_to_tell_is_no_table():
     assert list(trials.tables(series(1.0))) == [
         "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
