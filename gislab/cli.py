@@ -128,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
                "costs", heals=True)
     one.add_argument("fault", metavar="FAULT", help=", ".join(faults.ALL))
     one.add_argument("--trials", type=int, default=1, metavar="N", help="1; 6 for an interval")
+    one.add_argument("--during", type=float, default=3, metavar="S", help="how long the fault "
+                     "lasts at least; 3")
     one.add_argument("--settle", type=float, default=5, metavar="S", help="seconds between trials")
     one.add_argument("--rate", type=float, default=10, metavar="HZ", help="questions per second "
                      "of each kind")
@@ -276,13 +278,14 @@ def _experiment(lab, options) -> int:
     there = setup2016.standing(lab, say=_say) if options.setup else contextlib.nullcontext()
     try:
         with there:
-            made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
-                                     rate=options.rate, seed=options.seed, folder=folder,
-                                     say=_say)
+            made = experiment.repeat(lab, options.fault, options.trials, during=options.during,
+                                     settle=options.settle, rate=options.rate,
+                                     seed=options.seed, folder=folder, say=_say)
     except KeyboardInterrupt:
         old = f"--setup {options.setup} " if options.setup else ""
         _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
-             f"{old}--folder {folder}; to look at what is there: gislab show {folder}")
+             f"{old}--during {options.during:g} --folder {folder}; to look at what is there: "
+             f"gislab show {folder}")
         return 130
     told = _tell(made, before, folder)
     return 0 if options.setup else told  # that set-up keeps no promise that could be broken

@@ -210,8 +210,10 @@ def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsy
         return invented.series(n)
     monkeypatch.setattr(cli.experiment, "repeat", repeat)
     folder = tmp_path / "trials"
-    assert cli.main(["experiment", "power_cut", "--trials", "3", "--folder", str(folder)]) == 0
+    words = ["experiment", "power_cut", "--trials", "3", "--during", "60", "--folder", str(folder)]
+    assert cli.main(words) == 0
     assert (asked["fault"], asked["n"], asked["folder"]) == ("power_cut", 3, folder)
+    assert asked["during"] == 60
     assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
 
 
@@ -220,7 +222,7 @@ def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, caps
         raise KeyboardInterrupt
     monkeypatch.setattr(cli.experiment, "repeat", interrupt)
     assert cli.main(["experiment", "power_cut", "--trials", "9", "--folder", "kept"]) == 130
-    assert ("gislab experiment power_cut --trials 9 --folder kept"
+    assert ("gislab experiment power_cut --trials 9 --during 3 --folder kept"
             in " ".join(capsys.readouterr().out.split()))
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import invented
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,3 +154,12 @@ def test_what_has_nothing_to_tell_is_no_table():
         "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
     assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
         "how long", "writes"]
+
+
+def test_it_is_told_how_often_the_vip_and_the_primary_moved():
+    full = [invented.one("cpu_full", vip=None, lock=None), invented.one("cpu_full", vip=None)]
+    found = trials.tables([*full, invented.one("power_cut")])["moves"]
+    assert found.to_dict("records") == [
+        {"fault": "cpu_full", "trials": 2, "VIP moves": "0", "primary moves": "0 to 1"},
+        {"fault": "power_cut", "trials": 1, "VIP moves": "1", "primary moves": "1"}]
+    assert "moves" not in trials.tables([invented.one(seen=False)]), "nobody watched"
