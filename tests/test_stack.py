@@ -356,3 +356,23 @@ def test_a_stack_is_outdated_when_it_stands_otherwise_than_the_file_says(paper, 
     settle(swarm)
     assert not stack.outdated(paper)
     assert stack.outdated(settings.make({"map_server": "mapserver", "ports": {"stats": 9404}}))
+
+
+@pytest.mark.parametrize("pis", range(3, 8))
+def test_pgpool_leaves_room_for_others_even_when_one_member_is_left(pis):
+    """Both of its backends are that member then; PostgreSQL itself must never refuse one."""
+    images = settings.PROJECT / "images"
+    most = yaml.safe_load((images / "postgis/patroni.yml").read_text())[
+        "bootstrap"]["dcs"]["postgresql"]["parameters"]["max_connections"]
+    through = {int(n) for n in re.findall(r"server check port 8008 .* maxconn (\d+) ",
+                                          (stack.FOLDER / "haproxy.cfg").read_text())}
+    pool = dict(re.findall(r"^(num_init_children|max_pool) = (\d+)$",
+                           (images / "pgpool/pgpool.conf").read_text(), re.MULTILINE))
+    script = (images / "pgpool/entrypoint.sh").read_text().replace('\n_main "$@"', "")
+    nodes = " ".join(f"pi{n}=192.0.2.{n}" for n in range(1, pis + 1))
+    share = int(subprocess.run(["bash", "-c", script + '\nchildren "$1"', "-", nodes],
+                               capture_output=True, text=True, check=True).stdout)
+    (clients,) = through
+    assert pis > 3 or share == int(pool["num_init_children"])
+    assert clients <= most - 3 - 7, "the superuser's, and what the member does itself"
+    assert share >= 5 and pis * share * int(pool["max_pool"]) * 2 <= clients - 18
