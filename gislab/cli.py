@@ -107,8 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--to", metavar="TIME", help="e.g. 2026-11-23T14:05:09, or latest; without "
                      "it, an interrupted restore goes on")
     one.add_argument("--yes", action="store_true", help="do not ask")
-    verb("rolling-restart", _rolling_restart, "restart the members of the database one by one",
-         heals=True)
+    one = verb("switchover", _switchover, "hand the primary's role to another member, as planned "
+               "work does", heals=True)
+    one.add_argument("--to", choices=settings.MEMBERS, help="this one; takes some seconds more "
+                     "than whoever is first")
+    one = verb("rolling-restart", _rolling_restart, "restart the members of the database one by "
+               "one", heals=True)
+    one.add_argument("--image", metavar="REFERENCE", help="run this image until the next "
+                     "gislab up, by the name that the Pis pull it by")
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
@@ -252,8 +258,12 @@ def _restore(lab, options) -> int:
     return 0
 
 
+def _switchover(lab, options) -> None:
+    postgis.switchover(lab, options.to, say=_say)
+
+
 def _rolling_restart(lab, options) -> None:
-    _show(postgis.rolling_restart(lab, say=_say))
+    _show(postgis.rolling_restart(lab, options.image, say=_say))
 
 
 def _heal(lab, options) -> None:

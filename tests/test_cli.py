@@ -13,7 +13,7 @@ from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
          "seed", "refresh", "scale", "drain", "activate", "heal", "power-cut", "power-on",
-         "unplug", "plug", "notebooks", "experiment", "show")
+         "unplug", "plug", "notebooks", "experiment", "show", "switchover", "rolling-restart")
 REAL = """
 kind = "pi"
 subnet = "192.168.1.0/24"
@@ -160,6 +160,22 @@ def test_status_names_the_lab_the_vip_and_the_map_server(monkeypatch, capsys):
     assert "lab gislab (virtual), VIP 172.30.16.100, maps by mapserver" in said
     assert "holds it" in said and "postgis1" in said
     assert "one member is left, writes are refused" in said
+
+
+def test_planned_work_on_the_database_takes_a_member_or_an_image(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    monkeypatch.setattr(cli.postgis, "switchover", lambda lab, to, say: asked.append(to))
+    monkeypatch.setattr(cli.postgis, "rolling_restart", lambda lab, image, say: asked.append(image)
+                        or pd.DataFrame({"member": ["postgis1"], "seconds": [7.5]}))
+    assert [cli.main(words) for words in (
+        ["switchover"], ["switchover", "--to", "postgis3"], ["rolling-restart"],
+        ["rolling-restart", "--image", "here/postgis:2"])] == [0] * 4
+    assert asked == [None, "postgis3", None, "here/postgis:2"]
+    assert "7.5" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["switchover", "--to", "postgis9"])
+    assert "postgis1, postgis2, postgis3" in capsys.readouterr().err.replace("'", "")
 
 
 def test_what_was_done_is_said_in_the_past_tense(monkeypatch, capsys):
