@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import outage, probe, run
+from . import outage, probe, run, watch
 from .run import RUNS, Run
 from .settings import Lab
 
@@ -25,6 +25,8 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
             layer: str = "alive", folder: str | Path | None = None, say=print) -> Run:
     """Ask the VIP steadily while `do()` changes the lab, and keep what happened.
 
+    The parts of the lab are watched beside it: who holds the VIP, who is primary, who leads.
+
     Parameters
     ----------
     title : how a reader calls the change, e.g. "map servers 3 to 5".
@@ -37,7 +39,8 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
     settings = run.about(lab, fault=name, title=title, colour=COLOUR, target="planned",
                          rate=rate, layer=layer)
     events: list[tuple] = []
-    with probe.vip(lab, lanes=lanes, rate=rate, layer=layer) as probes:
+    with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate,
+                                                layer=layer) as probes:
         probes.watch(before)
         events.append((probes.now(), "strike", title, name))
         try:
@@ -45,7 +48,8 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
         finally:
             events += [(probes.now(), kind, title, name) for kind in ("undo", "undone")]
         probes.watch(after)
-    result = run.make(probes.samples(), events, settings=settings)
+    result = run.make(probes.samples(), events, settings=settings,
+                      system=watched.seen(probes.began))
     kept = result.save(Path(folder or run.folder_for(RUNS, name)))
     failed = int((result.samples["outcome"] != "ok").sum())
     say(f"{title}: took {events[-1][0] - events[0][0]:.0f} s; {failed} of {len(result.samples)} "

@@ -8,6 +8,7 @@ voices the later one. A Pi that is not heard has no voice.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from .run import Run
 ROWS = {"vip": "VIP", "primary": "primary", "maps": "map servers up",
         "consul_leader": "Consul's leader", "swarm_leader": "Swarm's leader"}
 BACKEND = "maps/"  # HAProxy's servers that are map servers
+PRIMARIES = "primary/"  # and those of the database; UP: Patroni says that it is the primary
+# seconds: an HAProxy that has just begun counts every server as up, until its checks have failed
+UNCHECKED = 2.0
 
 
 class Span(NamedTuple):
@@ -50,6 +54,40 @@ def moves(run: Run, row: str) -> int | None:
     held = spans(run).get(row)
     return None if held is None else sum(
         former.who != later.who for former, later in itertools.pairwise(held))
+
+
+def rivals(run: Run) -> list[Span] | None:
+    """Return the spans in which more than one member was counted as primary; None: nobody saw.
+
+    Every HAProxy asks each member's Patroni whether it is the primary, and all of them count: one
+    on a Pi that is cut off may see a former primary that the others do not. A member that has
+    died is counted until its next checks have failed, so a span is no proof of two that *write*;
+    but while two write, each in reach of some Pi, there is a span. `who` names the members.
+    """
+    lines = _lines(run, ("server", "haproxy", "watch"))
+    if not any(what.startswith(PRIMARIES) for *_, what, _ in lines):
+        return None
+    last = max([0.0, *run.samples["sent"], *run.system["t"]])
+    return _joined(_several(lines), last)
+
+
+def _several(lines: list[tuple]) -> Iterator[tuple[float, str]]:
+    """Yield (t, all members that any HAProxy counts as primary), or nobody if that is but one."""
+    up: dict[str, set[str]] = {}
+    since: dict[str, float] = {}  # from when on a Pi's voice counts
+    news = [(t + UNCHECKED, node, "", "", "") for t, node, *_, state in lines
+            if state in ("begins", "answers")]
+    for t, node, kind, what, state in sorted([*lines, *news], key=lambda line: line[0]):
+        if kind in ("watch", "haproxy"):
+            heard = state in ("begins", "answers")
+            since[node] = (t + UNCHECKED if t else 0.0) if heard else math.inf
+            if state == "begins":  # and tells everything anew
+                up.pop(node, None)
+        elif what.startswith(PRIMARIES):
+            own = up.setdefault(node, set())
+            (own.add if state == "UP" else own.discard)(what.removeprefix(PRIMARIES))
+        counted = set().union(*(own for pi, own in up.items() if since.get(pi, 0.0) <= t))
+        yield t, ", ".join(sorted(counted)) if len(counted) > 1 else ""
 
 
 def _addresses(run: Run, last: float) -> list[Span]:

@@ -10,10 +10,9 @@ from html import escape
 
 import pandas as pd
 
-from . import history, outage, predict, run, worldmap
+from . import history, holders, outage, plot, predict, run, worldmap
 from . import page as frame  # `page` is a verb here
 from .history import Verdict
-from .plot import Picture
 from .run import Run
 
 VIP = ("sql_write", "write_primary")  # the lanes that a client of the lab would use
@@ -46,6 +45,44 @@ def steps(made: Run) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def rivals(made: Run) -> pd.DataFrame | None:
+    """Return one line for each time that two members were counted as primary; None: nobody saw.
+
+    `acknowledged by`: the servers that took writes that were sent in that time. If they are two,
+    there were two writable primaries: whoever took a write that was sent when another one was
+    primary already, was one still. (That one comes back within such a time is not thought of:
+    each fault is followed by seconds of calm.)
+    """
+    spans = holders.rivals(made)
+    if spans is None:
+        return None
+    acks = history.attempts(made.samples)
+    acks = acks[(acks["outcome"] == "ok") & (acks["server"] != "")]
+    return pd.DataFrame([
+        {"at [s]": round(span.begin, 2), "for [s]": round(span.end - span.begin, 2),
+         "counted as primary": span.who, "acknowledged by": ", ".join(sorted(set(
+             acks.loc[acks["sent"].between(span.begin, span.end), "server"])))}
+        for span in spans], columns=["at [s]", "for [s]", "counted as primary", "acknowledged by"])
+
+
+def primaries(made: Run) -> str:
+    """Say whether there was at most one writable primary at any time."""
+    found = rivals(made)
+    if found is None:
+        return "how many primaries there were at a time was not seen: nobody watched"
+    if found.empty:
+        return "never was more than one member counted as primary"
+    both = found[found["acknowledged by"].str.contains(",")]
+    if len(both):
+        line = both.iloc[0]
+        return (f"two writable primaries, {len(both)} times: at {line['at [s]']:.1f} s "
+                f"{line['counted as primary']} were counted as primary, and both "
+                f"{line['acknowledged by']} acknowledged")
+    return (f"at most one writable primary at any time; {len(found)} times two members were "
+            f"counted as primary, for {found['for [s]'].max():.1f} s at the most, and never did "
+            "both acknowledge")
+
+
 def complaints(made: Run, verdict: Verdict) -> list[str]:
     """Say what is wrong with the writes, each in a line; nothing is what one hopes for."""
     found = []
@@ -57,6 +94,9 @@ def complaints(made: Run, verdict: Verdict) -> list[str]:
         found.append("no member was read")
     found += [f"{what}: {', '.join(map(str, rows[:8]))}" + (", ..." if len(rows) > 8 else "")
               for what, rows in verdict.broken.items()]
+    twice = rivals(made)
+    if twice is not None and twice["acknowledged by"].astype(str).str.contains(",").any():
+        found.append(primaries(made))
     hashes = made.settings.get("hashes", {})
     if len(set(hashes.values())) > 1:
         found.append("the members' content differs: "
@@ -77,6 +117,8 @@ def summary(made: Run, verdict: Verdict) -> dict:
         **{kind: list(getattr(verdict, kind)) for kind in history.BROKEN},
         "happened": len(verdict.happened), "vanished": len(verdict.vanished),
         "read_from": list(verdict.readers), "hashes": made.settings.get("hashes", {}),
+        "primaries": {"said": primaries(made), "two_counted": None if rivals(made) is None
+                      else rivals(made).to_dict("records")},
         "timelines": _timelines(made), "faults": steps(made).to_dict("records"),
         "not_recovered": _told(made, "not recovered"), "not_made": _told(made, "not made")}
 
@@ -94,6 +136,7 @@ def page(made: Run, verdict: Verdict) -> str:
         ("acknowledged writes", verdict.acknowledged),
         ("unanswered, happened / did not", f"{len(verdict.happened)} / {len(verdict.vanished)}"),
         ("timelines that acknowledged", ", ".join(_timelines(made))),
+        ("primaries at a time", primaries(made)),
         ("content hashes", ", ".join(f"{m} {h}" for m, h in
                                      made.settings.get("hashes", {}).items()))])
     return frame.write(f"Torture, seed {made.settings['seed']}", BODY.format(
@@ -109,15 +152,21 @@ def page(made: Run, verdict: Verdict) -> str:
         map=_image(worldmap.draw(history.places(verdict, attempts)))))
 
 
-def timeline(made: Run) -> Picture:
-    """Draw when each worker's writes were acknowledged, and when which fault lasted."""
-    figure = Picture(figsize=(11, 1.2 + 0.55 * len(made.probes)))
-    axis = figure.subplots()
+def timeline(made: Run) -> plot.Picture:
+    """Draw when each worker's writes were acknowledged, and when which fault lasted; below, if
+    the lab was watched, who held what.
+    """
+    held = holders.spans(made)
+    heights = [0.7 + 0.5 * len(made.probes)] + [0.3 * len(held) + 0.15] * bool(held)
+    figure = plot.Picture(figsize=(11, 0.6 + sum(heights)))
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    axis, *_ = axes = axes[:, 0]
     for begin, end, own in _windows(made):
         at = own.drop_duplicates("kind").set_index("kind")["t"]
         colour = made.settings.get("colours", {}).get(own["fault"].iloc[0], "#F0E442")
-        axis.axvspan(begin, at.get("undo", end), color=colour, alpha=0.45, lw=0)
-        axis.axvspan(at.get("undo", end), at.get("undone", end), color="#DDDDDD", lw=0)
+        for part in axes:
+            part.axvspan(begin, at.get("undo", end), color=colour, alpha=0.45, lw=0)
+            part.axvspan(at.get("undo", end), at.get("undone", end), color="#DDDDDD", lw=0)
     for y, lane in enumerate(made.probes):
         own = made.samples[made.samples["probe"] == lane]
         for outcome, colour, size in (("ok", "#0072B2", 3), ("failed", "#D55E00", 9),
@@ -126,9 +175,13 @@ def timeline(made: Run) -> Picture:
             axis.scatter(points["sent"], [y] * len(points), c=colour, s=size, marker="|",
                          linewidths=1, label=outcome if y == 0 else None)
     axis.set_yticks(range(len(made.probes)), made.probes)
-    axis.set_xlabel("seconds since the beginning; faults in their colours, mending in grey")
+    if held:
+        plot.strip(axes[-1], made, held)
+    axes[-1].set_xlabel("seconds since the beginning; faults in their colours, mending in grey")
     figure.legend(loc="outside upper right", ncols=3, frameon=False, markerscale=3)
-    figure.alt = f"Writes of {len(made.probes)} workers under {len(list(_windows(made)))} faults"
+    figure.alt = "; ".join([
+        f"Writes of {len(made.probes)} workers under {len(list(_windows(made)))} faults",
+        *plot.told(held)])
     return figure
 
 
@@ -179,7 +232,7 @@ def _told(made: Run, kind: str) -> list[tuple[str, str]]:
     return list(zip(own["fault"], own["what"], strict=True))
 
 
-def _image(picture: Picture) -> str:
+def _image(picture: plot.Picture) -> str:
     return frame.image(picture._repr_mimebundle_()[0]["image/png"], picture.alt)
 
 

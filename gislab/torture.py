@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cluster, experiment, export, faults, outage, postgis, probe, run, toll
+from . import cluster, experiment, export, faults, outage, postgis, probe, run, toll, watch
 from .history import Verdict
 from .run import Run
 from .settings import PROJECT, Lab
@@ -57,7 +57,9 @@ class Ordeal:
 
     @property
     def safe(self) -> bool:
-        """Tell whether writes were acknowledged, and each is on every member, once."""
+        """Tell whether writes were acknowledged, by one primary at a time, and each is on every
+        member, once.
+        """
         return not self.complaints
 
     @property
@@ -120,7 +122,8 @@ def inflict(lab: Lab, *, seconds: float = 1800, seed: int = 1, names: Iterable[s
                          steps=[vars(step) for step in steps])
     events: list[tuple] = []
     say(f"torture: seed {seed}, {seconds:g} s, of {len(made)} faults; the lab is whole")
-    with probe.writers(lab, rate=rate, timeout=timeout, first=first) as probes:
+    with watch.Watch(lab) as watched, probe.writers(lab, rate=rate, timeout=timeout,
+                                                    first=first) as probes:
         try:
             for number, step in enumerate(steps, 1):
                 if probes.now() >= seconds:
@@ -134,8 +137,9 @@ def inflict(lab: Lab, *, seconds: float = 1800, seed: int = 1, names: Iterable[s
             settings["ended"] = f"the lab did not become whole: {error}"
         say(f"torture: {settings['ended']}; reading what each member holds")
     rows = _read(lab, first, first + len(probes.lanes) * probe.HALF, settings)
-    return _report(lab, run.make(probes.samples(), events, settings=settings, rows=rows),
-                   Path(folder or _folder(seed)), say)
+    made = run.make(probes.samples(), events, settings=settings, rows=rows,
+                    system=watched.seen(probes.began))
+    return _report(lab, made, Path(folder or _folder(seed)), say)
 
 
 def _one(lab: Lab, step: Step, probes: probe.Probes, events: list, say) -> None:
@@ -199,6 +203,7 @@ def _report(lab: Lab, made: Run, folder: Path, say) -> Ordeal:
     say(f"torture: {verdict.acknowledged} acknowledged writes, {len(verdict.lost)} lost, "
         f"{len(verdict.unexpected)} unexpected, {len(verdict.doubled)} doubled, "
         f"{len(verdict.forked)} by a former primary; read from {len(verdict.readings)} members")
+    say(f"torture: {toll.primaries(made)}")
     for complaint in ordeal.complaints:
         say(f"torture: FAILED: {complaint}")
     say(f"torture: to replay: make torture SECONDS={made.settings['seconds']:g} "

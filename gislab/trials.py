@@ -122,10 +122,11 @@ def compare(now: Iterable[Run], before: Iterable[Run], *, seed: int = 1) -> pd.D
 
 
 def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.DataFrame:
-    """Tell for each fault and lane how many trials were as long as predict.py says.
+    """Tell for each fault and lane how many trials were as long as `predict` says.
 
     A client asks only now and then: what it measures may be longer by a pause between two
     questions on either side. Lanes without a theory, or without an end in theory, are left out.
+    What is expected is a mean, and so stands beside the mean of what was measured.
     """
     lines = []
     for fault, lane, own in _lanes(runs):
@@ -134,12 +135,13 @@ def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.Data
             continue
         values = outages(own, lane)
         most = p.most + 2 * _pause(own, lane) if p.most else 0.0
-        lines.append({"fault": fault, "probe": lane, "predicted": str(p), "trials": len(values),
+        lines.append({"fault": fault, "probe": lane, "predicted": str(p),
+                      "mean [s]": _seconds(float(values.mean())), "trials": len(values),
                       "inside": int(((values >= p.least) & (values <= most)).sum()),
                       "shorter": int((values < p.least).sum()),
                       "longer": int((values > most).sum())})
-    return pd.DataFrame(lines, columns=["fault", "probe", "predicted", "trials", "inside",
-                                        "shorter", "longer"])
+    return pd.DataFrame(lines, columns=["fault", "probe", "predicted", "mean [s]", "trials",
+                                        "inside", "shorter", "longer"])
 
 
 def moves(runs: Iterable[Run]) -> pd.DataFrame:

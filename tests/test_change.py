@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 from recorded import node_ls  # noqa: F401  (the recorded Pis' module is found from here)
 
-from gislab import catalog, change, nodes, plot, run, stack, swarm, vip
+from gislab import catalog, change, holders, nodes, plot, run, stack, swarm, vip
 
 SAMPLES = [("maps", t / 10, 0.010 if t < 50 else 0.020 if t < 80 else 0.030, "ok")
            for t in range(100)]
@@ -126,7 +127,31 @@ def test_a_published_style_arrives_under_load_and_nobody_notices(whole, tmp_path
     nothing_failed(result)
 
 
-def test_measuring_ends_when_the_change_fails(paper, monkeypatch):
+@pytest.fixture
+def watched(pis):
+    """Three Pis of which the first says what it holds, at once."""
+    pis[0].answers["perl",] = "1.00\tvip\t\there\n1.00\tprimary\t\tpostgis2\n"
+    for remote in pis[1:]:
+        remote.answers["perl",] = "1.00\tvip\t\taway\n1.00\tprimary\t\tpostgis2\n"
+    return pis
+
+
+def test_a_change_is_kept_with_what_the_parts_said_and_its_timeline_shows_it(
+        paper, watched, tmp_path):
+    """Nobody answers here; that is no hindrance to watching."""
+    made = change.measure(paper, "a change", lambda: None, before=0.5, after=0.5, rate=5,
+                          folder=tmp_path / "c", say=lambda text: None)
+    kept = run.load(tmp_path / "c")
+    for one in (made, kept):
+        assert set(one.system["node"]) == {"pi1", "pi2", "pi3"}
+        assert {row: [s.who for s in spans] for row, spans in holders.spans(one).items()} == {
+            "vip": ["pi1"], "primary": ["postgis2"]}
+    assert "VIP: pi1; primary: postgis2" in plot.timeline(kept).alt
+    with (tmp_path / "c" / "run.json").open() as head:
+        assert json.load(head)["format"] == 2 == run.FORMAT
+
+
+def test_measuring_ends_when_the_change_fails(paper, watched):
     """The probes stop, and the mistake is told."""
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):

@@ -78,3 +78,49 @@ def test_a_second_holder_that_comes_and_goes_is_a_move():
 
 def test_all_that_was_watched_is_told_in_one_order():
     assert list(holders.spans(invented.one())) == list(holders.ROWS)
+
+
+def counted(*lines):
+    """What HAProxies say of the primaries: (t, Pi, member's number, state)."""
+    return [(t, pi, "server", f"primary/postgis{n}", state) for t, pi, n, state in lines]
+
+
+def test_two_members_that_are_counted_as_primary_at_a_time_are_told_with_their_time():
+    r = made(*counted((0.0, "pi1", 1, "UP"), (0.0, "pi1", 2, "DOWN"), (3.0, "pi1", 2, "UP"),
+                      (3.5, "pi1", 1, "DOWN")))
+    assert holders.rivals(r) == [Span(3, 3.5, "postgis1, postgis2")]
+
+
+def test_one_after_the_other_is_one_at_a_time():
+    assert holders.rivals(made(*counted(
+        (0.0, "pi1", 1, "UP"), (3.0, "pi1", 1, "DOWN"), (3.5, "pi1", 2, "UP")))) == []
+
+
+def test_a_pi_that_is_cut_off_with_its_former_primary_is_a_view_of_its_own():
+    """It sees one, and the others see one; together they are two."""
+    r = made(*counted((0.0, "pi1", 1, "UP"), (0.0, "pi2", 1, "UP"), (3.0, "pi2", 1, "DOWN"),
+                      (4.0, "pi2", 2, "UP"), (7.0, "pi1", 1, "DOWN")))
+    assert holders.rivals(r) == [Span(4, 7, "postgis1, postgis2")]
+
+
+def test_what_a_pi_or_an_haproxy_that_is_not_heard_said_last_does_not_count():
+    two = counted((0.0, "pi1", 1, "UP"), (0.0, "pi2", 1, "DOWN"), (4.0, "pi2", 2, "UP"))
+    for silent in (("watch", "", "ends"), ("haproxy", "", "silent")):
+        assert holders.rivals(made(*sorted([*two, (3.0, "pi1", *silent)]))) == []
+    assert holders.rivals(made(*two)) == [Span(4, 10, "postgis1, postgis2")]
+
+
+def test_an_haproxy_that_has_just_begun_counts_all_as_up_and_is_not_believed_yet():
+    """So it is after each power cut: without a check that has failed, every server is up."""
+    calm = counted((0.0, "pi1", 2, "UP"))
+    begun = counted(*[(5.0, "pi3", n, "UP") for n in (1, 2, 3)])
+    settled = counted((5.6, "pi3", 1, "DOWN"), (5.7, "pi3", 3, "DOWN"))
+    for again in ([(4.9, "pi3", "watch", "", "begins")], [(4.9, "pi3", "haproxy", "", "answers")]):
+        assert holders.rivals(made(*calm, *again, *begun, *settled)) == []
+        late = made(*calm, *again, *begun)  # and never changes its mind
+        assert holders.rivals(late) == [Span(6.9, 10, "postgis1, postgis2, postgis3")]
+
+
+def test_where_nobody_watched_a_primary_it_is_not_said_that_there_was_one_at_a_time():
+    assert holders.rivals(made()) is None
+    assert holders.rivals(made((0.0, "pi1", "vip", "", "here"))) is None

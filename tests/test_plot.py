@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gislab import plot, run
+from gislab import plot, predict, run
 
 
 def example(*, kind="virtual", server="mapserver", recovers=True, fault="power_cut"):
@@ -172,6 +172,30 @@ def test_what_was_measured_is_drawn_over_what_was_predicted_and_counted():
                            for i in range(3)])
     assert texts(figure).count("3 of 3 inside") == 4
     assert "no theory" in texts(plot.against([invented.one("unheard of")]))
+
+
+def marked(figure) -> list[float]:
+    """Return where the marks of what is expected are, along the axis of seconds."""
+    return [line.get_xdata()[0] for axis in figure.axes for line in axis.get_lines()
+            if line.get_marker() == "d"]
+
+
+def test_every_prediction_has_a_mark_at_what_is_expected_and_the_key_says_so():
+    one = invented.one()
+    expected = {p: predict.of(one, p).expected for p in one.probes}
+    for figure in (plot.against([one]), plot.outages([one])):
+        assert marked(figure) == pytest.approx(list(expected.values()))
+        assert "predicted, expected" in texts(figure) and edge_is_blank(figure)
+        assert "expected 2.9 s" in figure.alt
+    figure = plot.timeline(one)
+    assert marked(figure) == pytest.approx([one.at("strike") + e for e in expected.values()])
+    assert "expected" in texts(figure).splitlines()
+
+
+def test_where_nothing_or_no_end_is_predicted_no_mark_is_drawn():
+    calm = [invented.one(fault) for fault in ("map_server_killed", "primary_cut_off", "link_cut")]
+    for figure in (plot.against(calm), plot.outages(calm), plot.timeline(calm[0])):
+        assert marked(figure) == []
 
 
 def test_the_figures_of_a_series_are_written_with_a_text_in_each(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import re
 from pathlib import Path
 
@@ -62,6 +63,114 @@ def test_every_fault_has_a_theory_for_every_lane(fault):
         assert not p.bounded or p.most < 10
 
 
+@pytest.mark.parametrize("timing", [T, predict.Timing(servers=5, raft=3, advert=1, maps=5),
+                                    predict.Timing(session_ttl=20)])
+def test_what_is_expected_lies_between_best_and_worst(timing):
+    for fault in faults.ALL:
+        for probe in ("maps", *predict.SQL):
+            p = predict.outage(fault, probe, timing)
+            assert not p.known or p.least <= p.expected <= p.most, f"{fault}, {probe}: {p}"
+            assert math.isfinite(p.expected) == p.bounded
+
+
+SOURCE = random.Random(1)
+FALLS = 20_000
+
+
+def struck(how) -> float:
+    """Return the mean of what many faults cost, each at a moment of its own."""
+    return sum(how() for _ in range(FALLS)) / FALLS
+
+
+def test_an_address_is_expected_to_move_after_half_an_advert():
+    """Adverts go out on a beat; the backup's timer starts with the last one before the fault."""
+    def move() -> float:
+        since = SOURCE.uniform(0, T.advert)
+        return 3 * T.advert + predict.skew(T) - since
+    assert predict.vip_moves(T).expected == pytest.approx(struck(move), rel=0.01)
+    assert predict.maps_move(T).expected == pytest.approx(
+        predict.vip_moves(T).expected + T.connect / 3)
+
+
+def test_a_killed_haproxy_is_expected_to_be_missed_after_half_an_interval_and_whole_ones():
+    def missed() -> float:
+        first = SOURCE.uniform(0, T.watch_every)  # the next question after the fault
+        return first + (T.watch_fall - 1) * T.watch_every + predict.skew(T)
+    assert predict.haproxy_killed(T).expected == pytest.approx(struck(missed), rel=0.01)
+
+
+def test_a_killed_primary_is_expected_to_cost_half_a_look_and_half_a_check():
+    def replaced() -> float:
+        return SOURCE.uniform(0, T.watch_postgres) + T.promotion + SOURCE.uniform(0, T.check_down)
+    killed = predict.primary_killed(T)
+    assert killed.expected == pytest.approx(struck(replaced), rel=0.01)
+    assert predict.frozen(T).expected == pytest.approx(
+        killed.expected + T.watch_frozen + T.watch_postgres / 2)
+
+
+@pytest.mark.parametrize("servers", [3, 5])
+def test_gossip_is_expected_to_find_a_dead_one_when_the_first_of_the_others_has_its_turn(servers):
+    t = predict.Timing(servers=servers)
+    others = range(servers - 1)
+
+    def found() -> float:
+        turn = min(SOURCE.uniform(0, len(others) * t.probe_every) for _ in others)
+        return turn + t.probe_every + t.suspicion * t.probe_every
+    assert predict.gossip_death(t).expected == pytest.approx(struck(found), rel=0.01)
+
+
+def test_an_election_is_expected_to_take_the_means_of_its_random_timeouts():
+    def elected() -> float:
+        first = min(SOURCE.uniform(1, 2) for _ in range(T.servers - 1)) * T.raft
+        return first + SOURCE.uniform(1, 2) * T.raft
+    assert predict.election(T).expected == pytest.approx(struck(elected), rel=0.01)
+
+
+def test_a_pi_with_the_primary_led_consul_one_time_in_three():
+    """The election is so much longer than the gossip that the later of both is nearly it."""
+    def moved() -> float:
+        turn = min(SOURCE.uniform(0, 2 * T.probe_every) for _ in range(2))
+        noticed = turn + (1 + T.suspicion) * T.probe_every
+        if SOURCE.random() < 1 / T.servers:
+            first = min(SOURCE.uniform(1, 2) for _ in range(2))
+            led = first + SOURCE.uniform(1, 2) + SOURCE.uniform(0, T.loop_wait)
+            noticed = max(noticed, led)
+        return noticed + T.peer_poll + T.promotion + SOURCE.uniform(0, T.check_down)
+    assert predict.database_moves(T).expected == pytest.approx(struck(moved), rel=0.02)
+    any_pi = predict.outage("pi_power_cut", "sql_write")
+    assert any_pi.expected == pytest.approx(predict.database_moves(T).expected / 3)
+
+
+def test_a_session_alone_is_expected_to_last_its_ttl_and_not_twice():
+    """Consul doubles it and Patroni halves it; that it may double is the worst case only."""
+    found = predict.database_moves(dataclasses.replace(T, session_ttl=20))
+    assert 20 < found.expected < 21 and found.most > 40
+
+
+def test_an_outage_that_may_have_no_end_has_no_mean():
+    assert predict.outage("primary_cut_off", "maps").expected == math.inf
+
+
+FORMULAS = sorted({name for name in predict.__all__ if name.islower()}
+                  - {"compare", "of", "outage", "skew", "table"})
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_every_formula_names_its_source(name):
+    """A manual's section, an RFC, a file of a program or one of ours."""
+    said = getattr(predict, name).__doc__
+    assert re.search(r"RFC \d+|documentation|[Mm]anual|hashicorp/|images/|stack/", said), said
+
+
+def test_the_table_tells_best_worst_and_expected():
+    table = predict.table("power_cut", ["maps", "sql_write"]).set_index("probe")["predicted"]
+    assert table["maps"] == "0.4 to 1.0 s, expected 0.7 s"
+    told = predict.compare([run.make([("maps", 0.0, 0.01, "ok")], settings={"fault": name})
+                            for name in ("power_cut", "primary_cut_off")])
+    assert told["theory, expected [s]"].tolist() == [0.66, "until it is undone"]
+    assert told["theory, at most [s]"].tolist() == [1.02, "until it is undone"]
+
+
 def test_where_theory_says_nothing_or_no_end_the_table_says_so():
     table = predict.table("link_cut", ["sql_write", "maps"])
     assert table["predicted"].tolist() == ["no theory", "none"]
@@ -85,6 +194,9 @@ def test_a_fault_without_a_theory_is_an_error():
 @pytest.mark.parametrize("field, path, pattern", [
     ("advert", "images/keepalived/entrypoint.sh", r"ADVERT_INT:=([\d.]+)"),
     ("watch_every", "images/keepalived/entrypoint.sh", r"read -rt ([\d.]+) -u \"\$idle\""),
+    ("watch_fall", "images/keepalived/entrypoint.sh", r"failed >= (\d+)"),
+    ("maps", "stack/gis.yml", r"replicas: (\d+)"),
+    ("alive_every", "images/postgis/alive.sh", r'read -rt ([\d.]+) -u "\$never"'),
     ("loop_wait", "images/postgis/patroni.yml", r"loop_wait: ([\d.]+)"),
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
     ("watch_postgres", "images/postgis/watch.sh", r'read -rt ([\d.]+) -u "\$never"'),

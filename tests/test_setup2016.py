@@ -327,6 +327,21 @@ def test_what_ended_is_started_first_and_then_whoever_holds_on_to_it(paper, ther
     assert started == ["mapserver1", "pgpool", "haproxy"]
 
 
+def test_with_a_pgpool_the_answers_are_gone_that_map_servers_wait_for(paper, there):
+    end(there, "pgpool", 3)
+
+    def up_again(args):
+        service = args[-1]
+        node = there[int(service[-1]) - 1]
+        node.answers["docker", "ps", "-q", "--no-trunc", "--filter",
+                     f"label=com.docker.swarm.service.name={service}"] = "new"
+    for service in setup2016.MAPS:
+        there[0] = _noticing(there[0], f"gis_{service}", up_again)
+    setup2016.start_again(paper, say=quiet)
+    started = [command.split("_")[-1] for _, command in there.sent("docker", "service", "update")]
+    assert started == [*setup2016.MAPS, "pgpool", "haproxy"]
+
+
 def test_a_dead_door_alone_is_started_and_nobody_else(paper, there):
     end(there, "haproxy", 3)
     told = []

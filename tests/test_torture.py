@@ -2,6 +2,7 @@
 
 import json
 
+import invented
 import pytest
 
 from gislab import (
@@ -86,9 +87,10 @@ class Writer:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, pis):
     """A lab of one switch. `state`: broken, the rows held, the timeline, what mending does."""
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
+    pis.answer("perl", out="1.00\tvip\t\there\n1.00\tserver\tprimary/postgis1\tUP\n")
     state = {"broken": False, "held": [], "line": 1, "mend": lambda: None, "struck": []}
     monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
     monkeypatch.setattr(experiment, "first_row", lambda lab: 1000)
@@ -140,6 +142,11 @@ def test_a_torture_writes_all_the_time_and_reports_each_fault(bench, tmp_path):
     assert kept["seed"] == 4 and kept["safe"] and kept["read_from"] == list(READERS)
     again = run.load(tmp_path / "r")
     assert toll.summary(again, outage.writes(again)) == kept
+    assert set(again.system["node"]) == {"pi1", "pi2", "pi3"}
+    assert again.system["t"].between(0, again.samples["sent"].max() + 1).all()
+    never = "never was more than one member counted as primary"
+    assert kept["primaries"] == {"said": never, "two_counted": []}
+    assert never in page and f"torture: {never}" in said
     assert any("to replay: make torture SECONDS=3 SEED=4" in line for line in said)
 
 
@@ -168,6 +175,61 @@ def test_a_primary_that_goes_on_beside_its_successor_is_found(bench, tmp_path):
     bench["mend"] = back
     ordeal = torture.inflict(LAB, **QUICK, folder=tmp_path / "r")
     assert any("replaced primary" in line for line in ordeal.complaints)
+
+
+def watched(acks, *lines):
+    """A torture's run: writes that were acknowledged at t by a server; what HAProxies counted."""
+    samples = [("sql_write", t, 0.01, "ok", f"{server} timeline {line}", n)
+               for n, (t, server, line) in enumerate(acks)]
+    return run.make(samples, rows=[(n, 1, "primary") for n in range(len(acks))],
+                    settings={"seed": 1, "seconds": 9}, system=[
+                        (t, pi, "server", f"primary/{member}", state)
+                        for t, pi, member, state in lines])
+
+
+COUNTED = ((0.0, "pi1", "postgis1", "UP"), (0.0, "pi2", "postgis1", "UP"),
+           (2.9, "pi2", "postgis1", "DOWN"), (3.0, "pi2", "postgis2", "UP"),
+           (6.0, "pi1", "postgis1", "DOWN"))
+
+
+def test_two_writable_primaries_at_a_time_are_a_failure_even_if_each_wrote_once_only():
+    """The former one took a write that was sent when another was primary: no row need be lost,
+    and no timeline go back, to tell that.
+    """
+    made = watched([(1, "10.0.0.1", 1), (4, "10.0.0.1", 1), (5, "10.0.0.2", 2)], *COUNTED)
+    verdict = outage.writes(made)
+    assert not verdict.forked
+    complaint, = toll.complaints(made, verdict)
+    assert complaint.startswith("two writable primaries") and "postgis1, postgis2" in complaint
+    assert "10.0.0.1, 10.0.0.2" in complaint and complaint in toll.page(made, verdict)
+    assert not toll.summary(made, verdict)["safe"]
+
+
+def test_a_former_primary_that_is_counted_yet_and_acknowledges_nothing_is_told_and_no_failure():
+    made = watched([(1, "10.0.0.1", 1), (2.8, "10.0.0.1", 1), (3.5, "10.0.0.2", 2)], *COUNTED)
+    verdict = outage.writes(made)
+    assert toll.complaints(made, verdict) == []
+    assert "at most one writable primary" in toll.primaries(made)
+    kept = toll.summary(made, verdict)["primaries"]["two_counted"]
+    assert kept == [{"at [s]": 3.0, "for [s]": 3.0, "counted as primary": "postgis1, postgis2",
+                     "acknowledged by": "10.0.0.2"}]
+
+
+def test_a_torture_that_nobody_watched_does_not_claim_one_primary():
+    made = watched([(1, "10.0.0.1", 1)])
+    assert toll.complaints(made, outage.writes(made)) == []
+    assert "not seen" in toll.primaries(made)
+    assert toll.summary(made, outage.writes(made))["primaries"]["two_counted"] is None
+
+
+def test_the_timeline_of_a_torture_shows_who_held_what():
+    made = invented.one()
+    picture, blind = toll.timeline(made), toll.timeline(invented.one(seen=False))
+    assert len(picture.axes) == 2 and len(blind.axes) == 1
+    shown = {t.get_text() for t in picture.axes[1].texts}
+    assert {"pi1", "pi2", "postgis1", "postgis2"} <= shown
+    assert "VIP: pi1, then pi2; primary: postgis1, then postgis2" in picture.alt
+    assert len(picture.png()) > 5000
 
 
 def test_without_one_acknowledged_write_nothing_was_tested(bench, tmp_path):

@@ -19,6 +19,7 @@ from gislab import (
     probe,
     run,
     stack,
+    toll,
     torture,
 )
 from gislab.wait import NotYet, until
@@ -46,6 +47,8 @@ def test_a_short_torture_loses_nothing_and_names_its_seed(whole, tmp_path):
                              folder=tmp_path / "report")
     assert ordeal.safe, ordeal.complaints
     assert ordeal.recovered, ordeal.run.events.to_string()
+    print(toll.primaries(ordeal.run))
+    assert toll.rivals(ordeal.run) is not None, "nobody watched who was primary"
     verdict = ordeal.verdict
     assert verdict.acknowledged > 100 and len(verdict.readings) == 3
     assert len(set(ordeal.run.settings["hashes"].values())) == 1

@@ -14,12 +14,13 @@ from ..run import Run
 from .bars import outages
 from .beside import beside
 from .many import against, breakdown, ecdf
-from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture
+from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture, places, strip, told, wrap
 from .survey import survey
 from .timeline import timeline
 
 __all__ = ["FAULT", "FILLS", "HATCHES", "LABELS", "STYLES", "Picture", "against", "beside",
-           "breakdown", "ecdf", "outages", "survey", "timeline", "write"]
+           "breakdown", "ecdf", "outages", "places", "strip", "survey", "timeline", "told", "wrap",
+           "write"]
 
 
 def write(runs: Iterable[Run], folder: str | Path, *, before: Iterable[Run] = ()) -> list[Path]:

@@ -10,11 +10,24 @@ from matplotlib.patheffects import withStroke
 
 from .. import outage, predict
 from ..run import Run
-from .picture import FILLS, HATCHES, LABELS, Picture, places, predicted, said, title, wrap
+from .picture import (
+    EXPECT,
+    FILLS,
+    HATCHES,
+    LABELS,
+    Picture,
+    places,
+    predicted,
+    said,
+    title,
+    wrap,
+)
 
 
 def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Picture:
-    """Draw the longest gap of each lane in each run as bars, with the predicted ranges."""
+    """Draw the longest gap of each lane in each run as bars, with what was predicted: a line
+    from best to worst, and a mark at what is expected.
+    """
     runs = list(runs)
     probes = list(dict.fromkeys(p for run in runs for p in run.probes))
     height = 0.8 / max(1, len(probes))
@@ -36,6 +49,7 @@ def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
         if e and e.most > 0:
             axis.plot([e.least, e.most], [y, y], color="black", lw=1.4, marker="|", ms=8,
                       zorder=4, path_effects=[withStroke(linewidth=3.5, foreground="white")])
+            axis.plot([e.expected], [y], zorder=5, **EXPECT)
         right = max(length, e.most if e else 0)
         axis.annotate(said(o).replace("\n", " "), (right, y), xytext=(6, 0),
                       textcoords="offset points", va="center", fontsize=8)
@@ -46,10 +60,13 @@ def outages(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
     axis.grid(axis="x", color="#DDDDDD", zorder=0)
     keys = [Patch(facecolor=FILLS[j % 5], hatch=HATCHES[j % 5], edgecolor="black", lw=0.6,
                   label=LABELS.get(p, p).replace("\n", " ")) for j, p in enumerate(probes)]
-    keys.append(Line2D([], [], color="black", lw=1.4, marker="|", ms=8, label="predicted"))
+    keys.append(Line2D([], [], color="black", lw=1.4, marker="|", ms=8,
+                       label="predicted, best to worst"))
+    keys.append(Line2D([], [], label="predicted, expected", **EXPECT))
     figure.legend(handles=keys, loc="outside lower center", ncols=min(5, len(keys)),
                   frameon=False, fontsize=9)
     figure.suptitle(f"Outage of each lane under each fault\n{places(runs)}", fontsize=11)
     figure.alt = ("Outages: " + "; ".join(
-        f"{title(runs[i])}, {p}: {said(o)}".replace("\n", " ") for (i, p), o in found.items()))
+        f"{title(runs[i])}, {p}: {said(o)}".replace("\n", " ")
+        + (f" (predicted {e})" if (e := expected[i, p]) else "") for (i, p), o in found.items()))
     return figure

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from .. import outage, phases, predict, trials
 from ..run import Run
-from .picture import FILLS, LABELS, Picture, places, title, wrap
+from .picture import EXPECT, FILLS, LABELS, Picture, places, title, wrap
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
@@ -101,7 +101,10 @@ def breakdown(runs: Iterable[Run]) -> Picture:
 
 
 def against(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Picture:
-    """Draw every measured outage over the range that theory had said for its fault and lane."""
+    """Draw every measured outage over what theory had said for its fault and lane.
+
+    A bar from best to worst, and in it a mark at what is expected.
+    """
     faults = _by_fault(runs)
     rows = [(fault, lane, own[0]) for fault, own in faults.items()
             for lane in dict.fromkeys(p for run in own for p in run.probes)]
@@ -119,6 +122,8 @@ def against(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
             most = p.most if p.bounded else right
             axis.barh(y, max(most - p.least, right / 250), 0.72, left=p.least, color="#DDDDDD",
                       hatch="" if p.bounded else "///", edgecolor="#777777", lw=0.8, zorder=1)
+        if p.bounded and p.most:
+            axis.plot([p.expected], [y], zorder=2, clip_on=False, **EXPECT)
         ended = np.sort(values[np.isfinite(values)])
         jitter = np.resize([0, 0.16, -0.16], len(ended))
         axis.plot(ended, y + jitter, "o", mfc="none", mec="#0072B2", ms=5, mew=1.3, zorder=3,
@@ -136,15 +141,16 @@ def against(runs: Iterable[Run], *, timing: predict.Timing | None = None) -> Pic
     _label(axis, places_, rows, faults)
     axis.set_xlim(-right * 0.012, right)  # room for a trial without an outage
     axis.set_xlabel("longest time without a success, in seconds")
-    keys = [Patch(facecolor="#DDDDDD", edgecolor="#777777", label="predicted, from the settings"),
+    keys = [Patch(facecolor="#DDDDDD", edgecolor="#777777", label="predicted, best to worst"),
+            Line2D([], [], label="predicted, expected", **EXPECT),
             Patch(facecolor="#DDDDDD", edgecolor="#777777", hatch="///",
                   label="predicted: until undone"),
             Line2D([], [], ls="", marker="o", mfc="none", mec="#0072B2", mew=1.3, label="a trial"),
             Line2D([], [], ls="", marker="|", color="black", ms=10, mew=2.2, label="median"),
             Line2D([], [], ls="", marker=">", color="#D55E00", ms=8, label="not recovered")]
     return _finish(figure, keys, "Predicted and measured", runs=_all(faults), told=told,
-                   caption="Inside: as long as predicted, give or take a pause between two "
-                   "questions at either end.")
+                   caption="Predicted from the settings alone. Inside: as long as predicted, give "
+                   "or take a pause between two questions at either end.")
 
 
 def _steps(axis, values: np.ndarray, right: float, **look) -> None:

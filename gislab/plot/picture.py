@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .. import outage, predict
+from .. import holders, outage, predict
 from ..run import Run
 
 LABELS = {"maps": "maps (WMS)", "features": "features (WFS)", "sql_read": "SQL read\n(Pgpool)",
@@ -20,8 +20,11 @@ LABELS = {"maps": "maps (WMS)", "features": "features (WFS)", "sql_read": "SQL r
 STYLES = {"ok": ("#0072B2", "o", 9, "ok"),
           "failed": ("#D55E00", "x", 34, "failed"),
           "unknown": ("#000000", "^", 30, "unknown (no answer)")}
+SHADES = ("#78B4DC", "#FFFFFF", "#DDDDDD")  # of pi1, pi2, pi3 and their members, also in print
 FAULT, MENDING, EXPECTED = "#F0E442", "#DDDDDD", "#CC79A7"
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+# what is expected, between best and worst: seen on any ground
+EXPECT = {"marker": "d", "mfc": "white", "mec": "black", "mew": 1.1, "ms": 7, "ls": ""}
 FILLS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
 
@@ -81,6 +84,31 @@ def where(run: Run) -> str:
 def places(runs: Iterable[Run]) -> str:
     """Say where all these runs were made; most often it is one place."""
     return " / ".join(dict.fromkeys(where(run) for run in runs))
+
+
+def strip(axis, run: Run, held: dict[str, list[holders.Span]]) -> None:
+    """Draw who held what: a bar for each, with the name in it; of each Pi in one shade.
+
+    held : as holders.spans returns it.
+    """
+    wide = run.samples["sent"].max() * 0.045  # of a name
+    for y, (row, spans) in enumerate(held.items()):
+        for span in spans:
+            shade = "#FFFFFF" if row == "maps" else SHADES[(ord(span.who[-1]) - ord("1")) % 3]
+            axis.barh(y, span.end - span.begin, 0.8, left=span.begin, color=shade,
+                      edgecolor="black", lw=0.7, zorder=2)
+            if span.end - span.begin > (wide if row != "maps" else wide / 4):
+                axis.text((span.begin + span.end) / 2, y, span.who, ha="center", va="center",
+                          fontsize=8, zorder=3)
+    axis.set_yticks(range(len(held)), [holders.ROWS[row] for row in held], fontsize=9)
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(held) - 0.4, -0.6)
+
+
+def told(held: dict[str, list[holders.Span]]) -> list[str]:
+    """Say in words what `strip` draws, a text for each row."""
+    return [f"{holders.ROWS[row]}: " + ", then ".join(span.who for span in spans)
+            for row, spans in held.items()]
 
 
 def wrap(text: str, width: int = 24) -> str:

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter
 from .. import holders, outage, predict
 from ..run import Run
 from .picture import (
+    EXPECT,
     EXPECTED,
     FAULT,
     LABELS,
@@ -17,11 +18,11 @@ from .picture import (
     Picture,
     predicted,
     said,
+    strip,
     title,
+    told,
     where,
 )
-
-SHADES = ("#78B4DC", "#FFFFFF", "#DDDDDD")  # of pi1, pi2, pi3 and their members, also in print
 
 
 def timeline(run: Run, *, guess: float | None = None,
@@ -57,7 +58,8 @@ def timeline(run: Run, *, guess: float | None = None,
         if guess is not None and strike is not None:
             axis.axvline(strike + guess, color="black", ls=":", lw=1.5)
     if held:
-        _strip(axes[-1, 0], run, held)
+        _shade(axes[-1, 0], run)
+        strip(axes[-1, 0], run, held)
     axes[-1, 0].set_xlabel("seconds since the run began (when the question was sent)")
     end = max(run.samples["sent"].max(), (strike or 0) + (guess or 0))
     axes[-1, 0].set_xlim(0, end + 0.2)
@@ -68,8 +70,7 @@ def timeline(run: Run, *, guess: float | None = None,
                   ncols=5, frameon=False, fontsize=9)
     figure.alt = (f"Timeline of the run '{title(run)}': {where(run)}. "
               + "; ".join(f"{p}: {said(outage.of(run, p))}".replace("\n", " ") for p in probes)
-                  + "".join(f"; {holders.ROWS[row]}: " + ", then ".join(s.who for s in spans)
-                            for row, spans in held.items()))
+                  + "".join(f"; {words}" for words in told(held)))
     return figure
 
 
@@ -84,23 +85,6 @@ def _shade(axis, run: Run) -> None:
                  hatch="..", lw=0, alpha=0.6)
 
 
-def _strip(axis, run: Run, held: dict[str, list[holders.Span]]) -> None:
-    """Draw who held what: a bar for each, with the name in it; of each Pi in one shade."""
-    _shade(axis, run)
-    wide = run.samples["sent"].max() * 0.045  # of a name
-    for y, (row, spans) in enumerate(held.items()):
-        for span in spans:
-            shade = "#FFFFFF" if row == "maps" else SHADES[(ord(span.who[-1]) - ord("1")) % 3]
-            axis.barh(y, span.end - span.begin, 0.8, left=span.begin, color=shade,
-                      edgecolor="black", lw=0.7, zorder=2)
-            if span.end - span.begin > (wide if row != "maps" else wide / 4):
-                axis.text((span.begin + span.end) / 2, y, span.who, ha="center", va="center",
-                          fontsize=8, zorder=3)
-    axis.set_yticks(range(len(held)), [holders.ROWS[row] for row in held], fontsize=9)
-    axis.tick_params(axis="y", length=0)
-    axis.set_ylim(len(held) - 0.4, -0.6)
-
-
 def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
     """Draw the longest gap, and what was predicted from the strike on, above the points."""
     o = outage.of(run, probe)
@@ -112,6 +96,7 @@ def _gap(axis, run: Run, probe: str, strike: float | None, timing) -> None:
         axis.plot([strike, strike + expected.most], [5_000] * 2, color=EXPECTED, lw=3, ls="-",
                   solid_capstyle="butt")
         axis.plot([strike + expected.least], [5_000], color="black", marker="|", ms=7)
+        axis.plot([strike + expected.expected], [5_000], **EXPECT)
 
 
 def _keys(guess: bool) -> list:
@@ -121,6 +106,7 @@ def _keys(guess: bool) -> list:
             Patch(facecolor=MENDING, edgecolor="#AAAAAA", hatch="..", label="mending"),
             Line2D([], [], color="black", lw=3, label="longest gap"),
             Line2D([], [], color=EXPECTED, lw=3, label="predicted at most"),
+            Line2D([], [], label="expected", **EXPECT),
             *([Line2D([], [], color="black", ls=":", lw=1.5, label="your guess")] * guess)]
 
 
