@@ -158,7 +158,7 @@ def _somewhere(lab, name: str) -> None:
 
 
 def test_the_archive_has_no_gap_after_a_planned_switchover(whole, table):
-    """The former primary does not wait for its last segment to be archived; the new one does it."""
+    """The former primary does not wait until its last segment is archived; the new one does it."""
     execute(whole, f"insert into {table} select * from ({rows(4, 6)}) as more")
     last, = execute(whole, "select pg_walfile_name(pg_current_wal_lsn())", "postgres")[0]
     assert repositories(whole, last) == set(), "it is written still"
