@@ -119,8 +119,7 @@ def plan(lab: Lab, to: datetime | str) -> timelines.Plan:
     if chosen is None:
         raise BackupError(f"no backup on the way to {_text(moment)} is left (timeline {line}); "
                           "see: gislab backups")
-    return timelines.Plan(LATEST if to == LATEST else moment.isoformat(), line, chosen,
-                          (now - moment).total_seconds())
+    return timelines.Plan(_written(to), line, chosen, (now - moment).total_seconds())
 
 
 def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False,
@@ -142,7 +141,7 @@ def restore(lab: Lab, to: datetime | str | None = None, *, confirm: bool = False
             raise BackupError("no restore is under way; say to which moment, e.g. "
                               f"gislab restore --to {datetime.now().isoformat('T', 'minutes')}")
         to, confirm = left["to"], True
-    if left and left["restored"] and (to == LATEST or _moment(to).isoformat()) == left["to"]:
+    if left and left["restored"] and _written(to) == left["to"]:
         return _finish(lab, left, say)
     wanted = plan(lab, to)
     if not confirm:
@@ -305,6 +304,11 @@ def _moment(to: datetime | str) -> datetime:
         raise BackupError(f"{to!r} is no moment; write it as 2026-11-23T14:05:09, in the time of "
                           "this machine, or with a zone: 2026-11-23T13:05:09+00:00") from None
     return moment.astimezone(UTC)
+
+
+def _written(to: datetime | str) -> str:
+    """Return a moment as the journal and the plan hold it, in UTC whatever zone was asked in."""
+    return LATEST if to == LATEST else _moment(to).isoformat()
 
 
 def _text(moment: datetime) -> str:

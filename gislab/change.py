@@ -22,7 +22,8 @@ PHASES = ("before", "during", "after")
 
 def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5,
             after: float = 5, rate: float = 20, lanes: tuple[str, ...] = LANES,
-            layer: str = "alive", folder: str | Path | None = None, say=print) -> Run:
+            layer: str = "alive", first: int = 0, folder: str | Path | None = None,
+            say=print) -> Run:
     """Ask the VIP steadily while `do()` changes the lab, and keep what happened.
 
     The parts of the lab are watched beside it: who holds the VIP, who is primary, who leads.
@@ -32,15 +33,16 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
     title : how a reader calls the change, e.g. "map servers 3 to 5".
     do : the verb, waiting until the change is complete.
     before, after : float, seconds of asking before and after it.
-    rate, lanes, layer : see probe.vip; each question takes a new connection.
+    rate, lanes, layer, first : see probe.vip; each question takes a new connection. With lanes
+        that write, `first` is experiment.first_row(lab): else the rows are those of earlier runs.
     folder : where the run is kept; a new one under runs/ by default.
     """
     name = "".join(c if c.isalnum() else "_" for c in title.lower())
     settings = run.about(lab, fault=name, title=title, colour=COLOUR, target="planned",
                          rate=rate, layer=layer)
     events: list[tuple] = []
-    with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate,
-                                                layer=layer) as probes:
+    with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, layer=layer,
+                                                first=first) as probes:
         probes.watch(before)
         events.append((probes.now(), "strike", title, name))
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from . import backup as _backup  # the checks have the names of what they check
 from . import catalog as _catalog
-from . import census, cluster, outage, postgis, vip
+from . import census, cluster, holders, outage, postgis, vip
 from . import stack as _stack
 from . import swarm as _swarm
 from .run import Run
@@ -176,6 +176,20 @@ def no_single_point_of_failure(runs: Run | Iterable[Run]) -> None:
         _need(census.survived(run), f"{census.name(run)}: {census.verdict(run)}",
               "look at plot.timeline(run)")
     _ok(f"{len(runs)} things died, and each was survived by all others")
+
+
+def no_false_failover(runs: Run | Iterable[Run]) -> None:
+    """Check that while nothing was dead nobody took the VIP or the primary's role over."""
+    for run in [runs] if isinstance(runs, Run) else list(runs):
+        for row in ("vip", "primary"):
+            moved, what = holders.moves(run, row), holders.ROWS[row]
+            _need(moved is not None, f"{run.fault}: nobody told who held the {what}",
+                  "measure it again")
+            _need(not moved, f"{run.fault}: the {what} moved from "
+                  + " to ".join(span.who for span in holders.spans(run).get(row, [])),
+                  "look at plot.timeline(run)")
+        _ok(f"{run.fault}: VIP and primary stayed where they were for "
+            f"{run.samples['sent'].max():.0f} s")
 
 
 def no_failed(run: Run, probe: str = "maps") -> None:

@@ -107,8 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--to", metavar="TIME", help="e.g. 2026-11-23T14:05:09, or latest; without "
                      "it, an interrupted restore goes on")
     one.add_argument("--yes", action="store_true", help="do not ask")
-    verb("rolling-restart", _rolling_restart, "restart the members of the database one by one",
-         heals=True)
+    one = verb("switchover", _switchover, "hand the primary's role to another member, as planned "
+               "work does", heals=True)
+    one.add_argument("--to", choices=settings.MEMBERS, help="this one; takes some seconds more "
+                     "than whoever is first")
+    one = verb("rolling-restart", _rolling_restart, "restart the members of the database one by "
+               "one", heals=True)
+    one.add_argument("--image", metavar="REFERENCE", help="run this image until the next "
+                     "gislab up, by the name that the Pis pull it by")
     verb("heal", _heal, "undo a fault that an interrupted experiment left behind")
     for name, do, about in (("power-cut", nodes.power_cut, "take the power from a Pi"),
                             ("power-on", nodes.power_on, "give a Pi its power back"),
@@ -128,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
                "costs", heals=True)
     one.add_argument("fault", metavar="FAULT", help=", ".join(faults.ALL))
     one.add_argument("--trials", type=int, default=1, metavar="N", help="1; 6 for an interval")
+    one.add_argument("--during", type=float, default=3, metavar="S", help="how long the fault "
+                     "lasts at least; 3")
     one.add_argument("--settle", type=float, default=5, metavar="S", help="seconds between trials")
     one.add_argument("--rate", type=float, default=10, metavar="HZ", help="questions per second "
                      "of each kind")
@@ -255,8 +263,12 @@ def _restore(lab, options) -> int:
     return 0
 
 
+def _switchover(lab, options) -> None:
+    postgis.switchover(lab, options.to, say=_say)
+
+
 def _rolling_restart(lab, options) -> None:
-    _show(postgis.rolling_restart(lab, say=_say))
+    _show(postgis.rolling_restart(lab, options.image, say=_say))
 
 
 def _heal(lab, options) -> None:
@@ -281,13 +293,14 @@ def _experiment(lab, options) -> int:
     there = setup2016.standing(lab, say=_say) if options.setup else contextlib.nullcontext()
     try:
         with there:
-            made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
-                                     rate=options.rate, seed=options.seed, folder=folder,
-                                     say=_say)
+            made = experiment.repeat(lab, options.fault, options.trials, during=options.during,
+                                     settle=options.settle, rate=options.rate,
+                                     seed=options.seed, folder=folder, say=_say)
     except KeyboardInterrupt:
         old = f"--setup {options.setup} " if options.setup else ""
         _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
-             f"{old}--folder {folder}; to look at what is there: gislab show {folder}")
+             f"{old}--during {options.during:g} --folder {folder}; to look at what is there: "
+             f"gislab show {folder}")
         return 130
     told = _tell(made, before, folder)
     return 0 if options.setup else told  # that set-up keeps no promise that could be broken

@@ -16,6 +16,7 @@ from . import (
     clearance,
     consul,
     durability,
+    handover,
     images,
     members,
     nodes,
@@ -83,6 +84,8 @@ def up(lab: Lab, say=print) -> None:
 
 def serve(lab: Lab, say=print) -> bool:
     """Deploy the stack on a Swarm, until everything answers; return whether anything changed."""
+    if stack.outdated(lab):
+        handover.roll_out(lab, say=say)
     changed = stack.deploy(lab, say=say)
     catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)

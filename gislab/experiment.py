@@ -30,7 +30,7 @@ __all__ = ["RUNS", "TABLE", "AtWork", "ExperimentError", "alone", "broken", "fin
            "first_row", "heal", "measure", "recovered", "repeat"]
 # what the trials of one series have in common
 ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery",
-         "setup")
+         "during", "setup")
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
@@ -103,7 +103,8 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
 
     Parameters
     ----------
-    fault : a fault's name, or what makes one for a lab.
+    fault : a fault's name, or what makes one for a lab. Of one that leaves open which Pi it
+        strikes (faults.OPEN), each trial strikes the next.
     before : float, seconds of calm; up to one more is added, by `seed`, so that the trials strike
         at different moments of the parts' timers.
     settle : float, seconds between a lab that is whole and the next trial; it must be whole
@@ -111,8 +112,11 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
     folder : where the trials are kept, as 001, 002, ...; a new one under runs/ by default.
     how : as for `measure`.
     """
-    make = fault if callable(fault) else (lambda lab: _named(lab, fault))
-    name = make(lab).name
+    def make(number: int) -> Fault:
+        if callable(fault):
+            return fault(lab)
+        return _named(lab, fault, **({"pick": number - 1} if fault in faults.OPEN else {}))
+    name = make(1).name
     folder = Path(folder or run.folder_for(RUNS, f"{name}-trials"))
     done: list[Run] = []
     try:
@@ -124,7 +128,7 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
                 say(f"trial {number} of {n}")
                 calm = before + random.Random(1000 * seed + number).random()
                 try:
-                    measure(lab, make(lab), before=calm, folder=kept, say=say,
+                    measure(lab, make(number), before=calm, folder=kept, say=say,
                             about={"seed": seed, "trial": number}, **how)
                 except ExperimentError as error:
                     say(f"trial {number}: {error}")  # it is kept, and a result
@@ -228,8 +232,10 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
         note("not recovered", str(error))
 
 
-def _named(lab: Lab, name: str) -> Fault:
-    return (faults2016 if setup2016.stands(lab) else faults).named(lab, name)
+def _named(lab: Lab, name: str, **choice: int) -> Fault:
+    if setup2016.stands(lab):
+        return faults2016.named(lab, name)  # none of them leaves anything open
+    return faults.named(lab, name, **choice)
 
 
 def _fresh(lab: Lab, settle: float) -> None:

@@ -78,6 +78,38 @@ def rolling_restart(lab: Lab, image: str | None = None, say=print) -> pd.DataFra
     return pd.DataFrame(rows, columns=["member", "node", "role", "seconds"])
 
 
+def roll_out(lab: Lab, say=print) -> None:
+    """Have each member run as stack/gis.yml says now, one at a time; nothing where all do.
+
+    To be called before the stack is deployed: each member is a service of its own, and Swarm
+    would replace all three in the same moment.
+    """
+    found = containers(lab)
+    if not found:
+        return
+    try:
+        until(lambda: replicating(members(lab), len(found) - 1), what="the database to be whole",
+              timeout=60, every=1)
+    except WaitTimeout as error:  # there is nothing that could be kept from an outage
+        say(f"{error}; members that are to be changed are replaced all at once")
+        return
+    former = primary(lab)
+    replicas = [name for name in found if name != former]
+    for member in [*replicas, former]:
+        if member == former:
+            # all share one definition; a replica that was changed in an earlier call tells, too
+            if all(stack.alike(lab, former, name) for name in replicas):
+                return
+            switchover(lab, say=say)
+        before, start = containers(lab)[member][1], time.monotonic()
+        if not stack.renew(lab, member, say=say):
+            continue
+        _replaced(lab, member, before)
+        until(lambda: replicating(members(lab), len(replicas)),
+              what=f"{member} to stream again", timeout=300, every=1)
+        say(f"{member}: renewed, streams again after {time.monotonic() - start:.0f} s")
+
+
 def _hand_over(lab: Lab, former: str, changed) -> None:
     """Stop the primary so that another one takes over; again, if it came back as primary.
 
@@ -102,8 +134,11 @@ def _restart(lab: Lab, member: str, image: str | None) -> None:
     how = ["--image", image, "--no-resolve-image", "--with-registry-auth"] if image else []
     nodes.manager(lab).docker("service", "update", "--force", "--detach", *how,
                               f"{stack.NAME}_{member}", timeout=90)
+    _replaced(lab, member, before)
 
-    def replaced() -> None:
+
+def _replaced(lab: Lab, member: str, before: str) -> None:
+    def ask() -> None:
         if containers(lab).get(member, (None, before))[1] == before:
             raise NotYet(f"Swarm has not replaced {member} yet")
-    until(replaced, what=f"a new container of {member}", timeout=180)
+    until(ask, what=f"a new container of {member}", timeout=180)

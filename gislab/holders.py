@@ -7,6 +7,7 @@ voices the later one. A Pi that is not heard has no voice.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,16 @@ def spans(run: Run) -> dict[str, list[Span]]:
         found[row] = _joined(_agreed(run, row), last)
     found["maps"] = _joined(_counted(run, found["vip"]), last)
     return {row: found[row] for row in ROWS if found[row]}
+
+
+def moves(run: Run, row: str) -> int | None:
+    """Return how often `vip` or `primary` went to another one; None if nobody was seen with it.
+
+    One that has lost it, and has it again before anybody else, has not been replaced.
+    """
+    held = spans(run).get(row)
+    return None if held is None else sum(
+        former.who != later.who for former, later in itertools.pairwise(held))
 
 
 def rivals(run: Run) -> list[Span] | None:

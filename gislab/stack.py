@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from . import certificate, nodes, registry, settings
 from .settings import PROJECT, Lab
@@ -35,21 +36,45 @@ def deploy(lab: Lab, *, file: str = FILE, more: dict[str, bytes] | None = None,
     """
     manager = nodes.manager(lab)
     secrets(lab, say=say)
-    files = {**_files(file), **(more or {})}
-    environment = _environment(lab, files)
-    fingerprint = _digest(json.dumps(environment, sort_keys=True).encode() + files[file])
+    files, environment, fingerprint = _wanted(lab, file, more)
     if _deployed(manager) == fingerprint:
         say(f"stack {NAME}: unchanged")
         return False
-    nodes.each(lab, lambda node: registry.trust(lab, node))
-    manager.run(["sh", "-c", f"mkdir -p {ON_PI} && tar -x -C {ON_PI}"], input=archive(files))
-    words = [f"{key}={value}" for key, value in environment.items()]
-    manager.run(["env", "-C", ON_PI, *words, f"DEPLOYED={fingerprint}", "docker", "stack",
-                 "deploy", "--compose-file", file, "--with-registry-auth", "--prune",
-                 "--resolve-image", "never", NAME], timeout=120)
+    _send(lab, file, files, {**environment, "DEPLOYED": fingerprint}, "--prune")
     what = NAME if file == FILE else f"{NAME} of {file}"
     say(f"stack {what}: deployed from {manager.name}, serving maps with {lab.serves}")
     return True
+
+
+def outdated(lab: Lab) -> bool:
+    """Tell whether the stack stands, and not as stack/gis.yml and the settings say now."""
+    return _deployed(nodes.manager(lab)) not in ("", _wanted(lab)[2])
+
+
+def renew(lab: Lab, service: str, say=print) -> bool:
+    """Deploy one service of stack/gis.yml alone; tell whether Swarm replaces its tasks for it.
+
+    All others stay as they are: what a file does not name is removed with --prune only.
+    """
+    secrets(lab, say=say)
+    files, environment, _ = _wanted(lab)
+    whole = yaml.safe_load(files[FILE])
+    alone = {key: value for key, value in whole.items() if not key.startswith("x-")} | {
+        "services": {service: whole["services"][service]}}
+    before = _template(lab, service)
+    _send(lab, "one.yml", {**files, "one.yml": yaml.safe_dump(alone).encode()}, environment)
+    return _template(lab, service) != before
+
+
+def alike(lab: Lab, service: str, other: str) -> bool:
+    """Tell whether two members run the same but for what makes each itself: name and place."""
+    def common(name: str) -> dict:
+        template = _template(lab, name)
+        container = template["ContainerSpec"]
+        return {**template, "ForceUpdate": 0, "Placement": {}, "ContainerSpec": {
+            **container, "Hostname": "", "Env": [
+                word for word in container.get("Env", ()) if word != f"MEMBER={name}"]}}
+    return common(service) == common(other)
 
 
 def secrets(lab: Lab, say=print) -> None:
@@ -249,6 +274,31 @@ def _errors(lab: Lab) -> dict[str, str]:
             where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
             found.setdefault(task["service"], where + task["error"][-200:])
     return found
+
+
+def _wanted(lab: Lab, file: str = FILE, more: dict[str, bytes] | None = None
+            ) -> tuple[dict[str, bytes], dict[str, str], str]:
+    """Return a stack's files, what ${...} in them stands for, and the fingerprint of both."""
+    files = {**_files(file), **(more or {})}
+    environment = _environment(lab, files)
+    return files, environment, _digest(json.dumps(environment, sort_keys=True).encode()
+                                       + files[file])
+
+
+def _send(lab: Lab, file: str, files: dict[str, bytes], environment: dict[str, str],
+          *how: str) -> None:
+    manager = nodes.manager(lab)
+    nodes.each(lab, lambda node: registry.trust(lab, node))
+    manager.run(["sh", "-c", f"mkdir -p {ON_PI} && tar -x -C {ON_PI}"], input=archive(files))
+    words = [f"{key}={value}" for key, value in environment.items()]
+    manager.run(["env", "-C", ON_PI, *words, "docker", "stack", "deploy", "--compose-file", file,
+                 "--with-registry-auth", *how, "--resolve-image", "never", NAME], timeout=120)
+
+
+def _template(lab: Lab, service: str) -> dict:
+    """Return what the tasks of a service are made by; another one, and Swarm replaces them."""
+    return json.loads(nodes.manager(lab).docker("service", "inspect", f"{NAME}_{service}",
+                                                "--format", "{{json .Spec.TaskTemplate}}"))
 
 
 def _files(file: str) -> dict[str, bytes]:

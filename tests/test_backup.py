@@ -165,12 +165,14 @@ def test_a_restore_that_fails_leaves_word_of_itself_and_goes_on_later(lab, pis):
     assert backup.unfinished(lab) is None
 
 
-def test_what_was_restored_is_not_restored_again_when_only_the_end_is_missing(lab, pis):
-    """Else what clients wrote since would be lost."""
-    to = (NOON - timedelta(minutes=5)).isoformat()
+@pytest.mark.parametrize("to", ["latest", (NOON - timedelta(minutes=5)).isoformat()])
+@pytest.mark.parametrize("again", [True, False])
+def test_what_was_restored_is_not_restored_again_when_only_the_end_is_missing(lab, pis, to,
+                                                                              again):
+    """Else what clients wrote since would be lost; asked in the same words, or without any."""
     backup._journal(lab).write_text(json.dumps(
         {"to": to, "member": "postgis2", "restored": True}))
-    backup.restore(lab, say=lambda text: None)
+    backup.restore(lab, to if again else None, confirm=True, say=lambda text: None)
     assert [line for line in sent(pis) if "restore.sh" in line or "pause" in line] == []
     assert any("resume" in line for line in sent(pis)) and backup.unfinished(lab) is None
 

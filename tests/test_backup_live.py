@@ -157,6 +157,20 @@ def _somewhere(lab, name: str) -> None:
         raise NotYet("nowhere")
 
 
+def test_the_archive_has_no_gap_after_a_planned_switchover(whole, table):
+    """The former primary does not wait until its last segment is archived; the new one does it."""
+    execute(whole, f"insert into {table} select * from ({rows(4, 6)}) as more")
+    last, = execute(whole, "select pg_walfile_name(pg_current_wal_lsn())", "postgres")[0]
+    assert repositories(whole, last) == set(), "it is written still"
+    postgis.switchover(whole)
+
+    def archived() -> None:
+        if repositories(whole, last) != {"pi1", "pi2", "pi3"}:
+            raise NotYet(f"{last} is on {repositories(whole, last)}")
+    until(archived, what="the former primary's last segment in every archive", timeout=60, every=1)
+    assert repositories(whole, backup.flush(whole)) == {"pi1", "pi2", "pi3"}
+
+
 def test_a_moment_that_cannot_be_had_is_refused_with_those_that_can(whole):
     backup.take(whole)
     first, last = backup.window(whole)

@@ -55,6 +55,23 @@ def test_a_change_is_drawn_like_a_fault():
     assert plot.timeline(made()).alt.startswith("Timeline of the run '3 to 5'")
 
 
+def test_a_change_under_writers_numbers_its_rows_from_where_it_is_told(paper, pis, monkeypatch):
+    """From 0 they would be those of earlier runs, and count as doubled."""
+    asked = {}
+    pis.answer("perl", out="1.00\tvip\t\there\n")
+
+    class Stop(Exception):
+        pass
+
+    def vip(lab, **how):
+        asked.update(how)
+        raise Stop
+    monkeypatch.setattr(change.probe, "vip", vip)
+    with pytest.raises(Stop):
+        change.measure(paper, "x", lambda: None, lanes=("sql_write",), rate=10, first=7000)
+    assert asked["first"] == 7000 and asked["lanes"] == ("sql_write",)
+
+
 LOAD = {"before": 4, "after": 4, "rate": 5, "say": lambda text: None}
 
 

@@ -1,5 +1,6 @@
 """Checks say what is right, or raise a short error that ends with the next command to type."""
 
+import invented
 import pandas as pd
 import pytest
 
@@ -95,3 +96,14 @@ def test_a_single_point_of_failure_is_named_and_its_absence_told(capsys):
         check.no_single_point_of_failure([judged(), judged(back=False)])
     with pytest.raises(check.CheckFailed, match="no run is there"):
         check.no_single_point_of_failure([])
+
+
+def test_who_took_over_from_one_that_was_alive_is_named(capsys):
+    check.no_false_failover(invented.one("cpu_full", vip=None, lock=None))
+    assert "ok: cpu_full: VIP and primary stayed" in capsys.readouterr().out
+    for how, said in (({"vip": 0.7}, "VIP moved from pi1 to pi2"),
+                      ({"lock": 1.4}, "primary moved from postgis1 to postgis2")):
+        with pytest.raises(check.CheckFailed, match=said):
+            check.no_false_failover(invented.one("cpu_full", **{"vip": None, "lock": None, **how}))
+    with pytest.raises(check.CheckFailed, match="nobody told who held the VIP"):
+        check.no_false_failover(invented.one("cpu_full", seen=False))

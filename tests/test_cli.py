@@ -13,7 +13,7 @@ from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
          "seed", "refresh", "scale", "drain", "activate", "heal", "power-cut", "power-on",
-         "unplug", "plug", "notebooks", "experiment", "show")
+         "unplug", "plug", "notebooks", "experiment", "show", "switchover", "rolling-restart")
 REAL = """
 kind = "pi"
 subnet = "192.168.1.0/24"
@@ -162,6 +162,22 @@ def test_status_names_the_lab_the_vip_and_the_map_server(monkeypatch, capsys):
     assert "one member is left, writes are refused" in said
 
 
+def test_planned_work_on_the_database_takes_a_member_or_an_image(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    monkeypatch.setattr(cli.postgis, "switchover", lambda lab, to, say: asked.append(to))
+    monkeypatch.setattr(cli.postgis, "rolling_restart", lambda lab, image, say: asked.append(image)
+                        or pd.DataFrame({"member": ["postgis1"], "seconds": [7.5]}))
+    assert [cli.main(words) for words in (
+        ["switchover"], ["switchover", "--to", "postgis3"], ["rolling-restart"],
+        ["rolling-restart", "--image", "here/postgis:2"])] == [0] * 4
+    assert asked == [None, "postgis3", None, "here/postgis:2"]
+    assert "7.5" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["switchover", "--to", "postgis9"])
+    assert "postgis1, postgis2, postgis3" in capsys.readouterr().err.replace("'", "")
+
+
 def test_what_was_done_is_said_in_the_past_tense(monkeypatch, capsys):
     monkeypatch.setattr(cli.nodes.virtual, "plug", lambda lab, name: None)
     assert cli.main(["plug", "pi2"]) == 0
@@ -212,8 +228,10 @@ def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsy
         return invented.series(n)
     monkeypatch.setattr(cli.experiment, "repeat", repeat)
     folder = tmp_path / "trials"
-    assert cli.main(["experiment", "power_cut", "--trials", "3", "--folder", str(folder)]) == 0
+    words = ["experiment", "power_cut", "--trials", "3", "--during", "60", "--folder", str(folder)]
+    assert cli.main(words) == 0
     assert (asked["fault"], asked["n"], asked["folder"]) == ("power_cut", 3, folder)
+    assert asked["during"] == 60
     assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
 
 
@@ -222,7 +240,7 @@ def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, caps
         raise KeyboardInterrupt
     monkeypatch.setattr(cli.experiment, "repeat", interrupt)
     assert cli.main(["experiment", "power_cut", "--trials", "9", "--folder", "kept"]) == 130
-    assert ("gislab experiment power_cut --trials 9 --folder kept"
+    assert ("gislab experiment power_cut --trials 9 --during 3 --folder kept"
             in " ".join(capsys.readouterr().out.split()))
 
 

@@ -61,6 +61,20 @@ def test_down_forgets_how_the_lab_stood_and_keeps_its_keys(paper, monkeypatch):
     assert backup.unfinished(paper) is None
 
 
+@pytest.mark.parametrize("outdated", [True, False])
+def test_members_are_rolled_before_a_changed_stack_is_deployed(paper, monkeypatch, outdated):
+    """The deployment itself would restart all three at once."""
+    done = []
+    monkeypatch.setattr(cluster.stack, "outdated", lambda lab: outdated)
+    monkeypatch.setattr(cluster.handover, "roll_out", lambda lab, say: done.append("roll"))
+    monkeypatch.setattr(cluster.stack, "deploy", lambda lab, say: done.append("deploy"))
+    for module, name in ((cluster.catalog, "allow"), (cluster, "ready"),
+                         (cluster.durability, "apply")):
+        monkeypatch.setattr(module, name, lambda lab, **how: None)
+    cluster.serve(paper)
+    assert done == ["roll"] * outdated + ["deploy"]
+
+
 @pytest.fixture(scope="module")
 def now(lab):
     cluster.ready(lab)

@@ -16,8 +16,12 @@ WHOLE = pandas.DataFrame([("postgis1", "leader", "running"),
 ALONE = WHOLE[:1]
 
 
-def config(strict):
-    return "HTTP/1.0 200 OK\n\n" + json.dumps({"ttl": 20, "synchronous_mode_strict": strict})
+def config(strict, **other):
+    """What Patroni 4.0.7 answers GET /config, without the parameters of PostgreSQL."""
+    return "HTTP/1.0 200 OK\n\n" + json.dumps({
+        "ttl": 20, "loop_wait": 1, "retry_timeout": 8, "failsafe_mode": True,
+        "primary_start_timeout": 0, "synchronous_mode": "quorum", "synchronous_node_count": 1,
+        "postgresql": {"use_slots": True}, "synchronous_mode_strict": strict, **other})
 
 
 def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monkeypatch):
@@ -36,6 +40,23 @@ def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monk
     assert words[0] == "edit-config" and words[-1] == "synchronous_mode_strict=false"
     assert not durability.apply(other, say=lines.append)
     assert lines == ["database: durability is available now"]
+
+
+def test_a_lab_that_was_born_with_other_numbers_gets_todays(three, paper, monkeypatch):
+    """Patroni reads bootstrap.dcs once; else a lab would fail over by the numbers of its birth."""
+    lines, orders = [], []
+
+    def obey(lab, *words):
+        orders.append(words)
+        three[0].answers["docker", "exec", "c1", "bash"] = config(True)
+    monkeypatch.setattr(durability, "patronictl", obey)
+    old = config(True, loop_wait=2, synchronous_mode=True)
+    three[0].answers["docker", "exec", "c1", "bash"] = old
+    assert durability.apply(paper, say=lines.append)
+    (words,) = orders
+    assert words[3:] == ("-s", "loop_wait=1", "-s", 'synchronous_mode="quorum"')
+    assert lines == ["database: loop_wait is 1, synchronous_mode is quorum now"]
+    assert not durability.apply(paper, say=lines.append) and len(lines) == 1
 
 
 def test_without_a_member_that_answers_it_is_not_yet_so(three, paper):

@@ -1,5 +1,6 @@
 """Probes and a fault on one clock, without a cluster: what is asked, kept, and healed."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -294,3 +295,17 @@ def test_trials_that_were_measured_otherwise_are_not_mixed_in(standing, tmp_path
     experiment.repeat(lab, "power_cut", 1, **how)
     with pytest.raises(experiment.ExperimentError, match="002 was not .* other rate; take"):
         experiment.repeat(lab, "power_cut", 2, **how, rate=20)
+
+
+def test_what_leaves_open_which_pi_it_strikes_strikes_each_in_its_turn(
+        standing, tmp_path, monkeypatch):
+    lab, _ = standing
+    planted, picks = faults.ALL["power_cut"], []
+
+    def any_pi(lab, pick=0):
+        picks.append(pick)
+        return dataclasses.replace(planted(lab), name="pi_power_cut")
+    monkeypatch.setitem(faults.ALL, "pi_power_cut", any_pi)
+    experiment.repeat(lab, "pi_power_cut", 2, settle=0.1, folder=tmp_path / "series",
+                      **{**QUICK, "before": 0.1})
+    assert picks[1:] == [0, 1], "the first was only asked for its name"

@@ -34,12 +34,25 @@ def test_the_vip_answers_again_after_its_haproxy_is_killed(whole, tmp_path):
     assert vip.holders(whole) != [holder], "the VIP stayed with the Pi whose HAProxy died"
 
 
+def back(run, lane):
+    """Return when the first answer came after the lane's last failure: it is right again."""
+    asked = run.samples[run.samples["probe"] == lane]
+    bad = asked[asked["outcome"] != "ok"]["sent"].max()  # NaN: none
+    later = asked[(asked["outcome"] == "ok") & ~(asked["sent"] <= bad)
+                  & (asked["sent"] > run.at("strike"))]
+    return (later["sent"] + later["took"]).min()
+
+
 def test_no_acknowledged_write_is_lost_when_the_primarys_postmaster_is_killed(whole, tmp_path):
+    """And Pgpool is right again, for writes and for reads, within a second of the primary."""
     former = postgis.primary(whole)
     run = measured(whole, "primary_killed", tmp_path)
     promise_kept(run)
     assert postgis.primary(whole) != former
     assert outage.of(run, "maps").outage < 3
+    direct = back(run, "write_primary")
+    for lane in ("sql_write", "sql_read"):
+        assert back(run, lane) - direct < 1, outage.table(run).to_string()
 
 
 def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
@@ -58,6 +71,8 @@ def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
         assert node in [n.name for n, _ in stack.containers(whole, service)], service
     members = postgis.members(whole)
     assert (members["state"] == "streaming").sum() == 2
+    assert run.at("undone") - run.at("undo") < 60, "whole again, from when it had power"
+    assert len(set(postgis.content_hash(whole, "lab.writes").values())) == 1
 
 
 LONG = (("primary_frozen", 60), ("primary_paused", 60), ("link_cut", 15), ("ring_cut", 10),
@@ -74,6 +89,14 @@ def test_no_acknowledged_write_is_lost_and_no_former_primary_acknowledges(
     run = measured(whole, name, tmp_path, during=during, recovery=1, after=1,
                    lanes=("sql_read", "sql_write", "write_primary"))
     promise_kept(run)
+
+
+@pytest.mark.long
+def test_nobody_takes_over_while_every_processor_is_busy(whole, tmp_path):
+    """A false failover is as bad as a slow one."""
+    run = measured(whole, "cpu_full", tmp_path, during=120, recovery=30)
+    promise_kept(run)
+    check.no_false_failover(run)
 
 
 @pytest.mark.long

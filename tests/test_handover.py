@@ -118,3 +118,64 @@ def test_a_primary_that_came_back_is_asked_again(three, paper, lines, monkeypatc
     three[1].answers = Second(three, {**three[1].answers, ask: ""}, "handover.sh")
     assert postgis.switchover(paper, say=lines.append) == "postgis1"
     assert len(three.sent(*ask)) == 2
+
+
+@pytest.fixture
+def rolled(three, monkeypatch):
+    """A lab whose members `new` are renewed already; what was done, in order."""
+    done, new = [], set()
+
+    def renew(lab, member, say):
+        done.append(member)
+        changed = member not in new
+        new.add(member)
+        return changed
+    monkeypatch.setattr(handover.stack, "renew", renew)
+    monkeypatch.setattr(handover.stack, "alike", lambda lab, one, other: (one in new)
+                        == (other in new))
+    monkeypatch.setattr(handover, "switchover", lambda lab, say: done.append("switchover"))
+    monkeypatch.setattr(handover, "_replaced", lambda lab, member, before: done.append(before))
+    monkeypatch.setattr(handover, "replicating", lambda table, replicas: done.append("whole?"))
+    return done, new
+
+
+def test_what_the_stack_file_changes_of_the_members_reaches_one_after_another(
+        rolled, paper, lines):
+    """The replicas first, each streaming again before the next; who was primary when it is not."""
+    done, _ = rolled
+    handover.roll_out(paper, say=lines.append)
+    assert done == ["whole?", "postgis1", "c1", "whole?", "postgis3", "c3", "whole?",
+                    "switchover", "postgis2", "c2", "whole?"]
+    assert [line.split(":")[0] for line in lines] == ["postgis1", "postgis3", "postgis2"]
+
+
+def test_no_member_is_touched_that_is_as_the_stack_file_says(rolled, paper, lines):
+    done, new = rolled
+    new.update(("postgis1", "postgis2", "postgis3"))
+    handover.roll_out(paper, say=lines.append)
+    assert done == ["whole?", "postgis1", "postgis3"] and lines == [], "asked, and not replaced"
+
+
+def test_a_roll_out_that_was_interrupted_goes_on_with_who_was_left_out(rolled, paper, lines):
+    done, new = rolled
+    new.update(("postgis1", "postgis3"))
+    handover.roll_out(paper, say=lines.append)
+    assert done[3:] == ["switchover", "postgis2", "c2", "whole?"]
+
+
+def test_a_database_that_is_not_whole_is_not_waited_for_for_ever(rolled, paper, lines,
+                                                                 monkeypatch):
+    """A new image may be what mends it."""
+    done, _ = rolled
+
+    def broken(ask, what, **how):
+        raise handover.WaitTimeout(f"{what}: not there after 60 s (no primary)")
+    monkeypatch.setattr(handover, "until", broken)
+    handover.roll_out(paper, say=lines.append)
+    assert done == [] and "all at once" in lines[0]
+
+
+def test_a_lab_without_members_is_simply_deployed(pis, paper, lines):
+    pis.answer("docker", "ps")
+    handover.roll_out(paper, say=lines.append)
+    assert lines == []

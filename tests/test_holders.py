@@ -61,6 +61,21 @@ def test_a_run_that_nobody_watched_has_no_spans():
     assert holders.spans(made()) == {}
 
 
+def test_a_move_is_counted_when_another_one_has_it_and_not_when_it_was_only_lost():
+    r = made((0.0, "pi1", "vip", "", "here"), (2.0, "pi1", "vip", "", "away"),
+             (2.5, "pi1", "vip", "", "here"), (4.0, "pi1", "vip", "", "away"),
+             (4.5, "pi2", "vip", "", "here"), (6.0, "pi2", "vip", "", "away"),
+             (6.5, "pi1", "vip", "", "here"), (0.0, "pi1", "primary", "", "postgis1"))
+    assert (holders.moves(r, "vip"), holders.moves(r, "primary")) == (2, 0)
+    assert holders.moves(made(), "vip") is None
+
+
+def test_a_second_holder_that_comes_and_goes_is_a_move():
+    r = made((0.0, "pi1", "vip", "", "here"), (5.0, "pi2", "vip", "", "here"),
+             (5.5, "pi2", "vip", "", "away"))
+    assert holders.moves(r, "vip") == 1
+
+
 def test_all_that_was_watched_is_told_in_one_order():
     assert list(holders.spans(invented.one())) == list(holders.ROWS)
 

@@ -1,12 +1,27 @@
 """The database under faults and planned work: what a client sees, and that nothing is lost."""
 
 import dataclasses
+import threading
 import time
 
 import psycopg
 import pytest
 
-from gislab import cluster, durability, handover, members, postgis
+from gislab import (
+    change,
+    cluster,
+    datasets,
+    durability,
+    experiment,
+    faults,
+    handover,
+    loading,
+    members,
+    outage,
+    postgis,
+    probe,
+    run,
+)
 from gislab.wait import NotYet, until
 
 KILL = "kill -9 $(head -qn 1 /var/lib/postgresql/17/postmaster.pid)"
@@ -123,6 +138,75 @@ def test_with_one_member_left_a_write_is_refused_by_name_until_another_is_back(l
     assert written(ledger, 2, timeout=30) < 30
 
 
+def test_with_one_member_left_writes_go_on_where_that_was_asked_for_and_status_says_so(ledger):
+    """available: the first write waits until it is noticed that no replica lives."""
+    available = dataclasses.replace(ledger, durability="available")
+    former = postgis.primary(ledger)
+    durability.apply(available)
+    paused = [pair for name, pair in members.containers(ledger).items() if name != former]
+    try:
+        for node, container in paused:
+            node.docker("pause", container)
+        assert written(ledger, 1, timeout=60) < 60
+
+        def told():
+            said = cluster.status(available).safety
+            if "writes are on ONE Pi alone" not in said:
+                raise NotYet(said)
+        until(told, what="status to say so", timeout=30)
+        assert written(ledger, 2) < 5
+    finally:
+        for node, container in paused:
+            node.docker("unpause", container)
+        cluster.ready(ledger)
+        durability.apply(ledger)
+    assert len(set(postgis.content_hash(ledger, "lab.ledger").values())) == 1
+
+
+def test_a_load_whose_primary_dies_is_there_or_not_and_again_gives_no_doubles(ledger):
+    points, struck = datasets.points(200_000), threading.Event()
+    fault = faults.primary_killed(ledger)
+    fault.aim()
+
+    def strike(done, total):
+        if done >= total / 2 and not struck.is_set():
+            struck.set()
+            fault.strike()
+    try:
+        loading.load(ledger, points, "lab.cut", progress=strike, say=lambda text: None)
+        kept = True
+    except loading.Interrupted:
+        kept = False
+    finally:
+        fault.undo()
+    try:
+        with postgis.connect(ledger, port=ledger.ports.primary) as connection:
+            found = connection.execute("select to_regclass('lab.cut')").fetchone()[0]
+        assert struck.is_set() and (found is not None) == kept
+        loading.load(ledger, points, "lab.cut", if_exists="replace", say=lambda text: None)
+        assert postgis.verify(ledger, "lab.cut", points)["equal"].tolist() == [True] * 3
+        with postgis.connect(ledger, port=ledger.ports.primary) as connection:
+            assert connection.execute("select count(distinct id) from lab.cut"
+                                      ).fetchone() == (200_000,)
+    finally:
+        with postgis.connect(ledger, port=ledger.ports.primary) as connection:
+            connection.execute("drop table if exists lab.cut")
+
+
+def test_a_returned_member_is_read_from_again_through_pgpool_without_help(ledger):
+    former = postgis.primary(ledger)
+    within(ledger, former, "sh", "-c", KILL)
+    cluster.ready(ledger)
+    own = within(ledger, former, "hostname", "-i").split()
+
+    def used():
+        with postgis.connect(ledger, "reader", autocommit=True) as connection:
+            who, = connection.execute("select host(inet_server_addr())").fetchone()
+        if who not in own:
+            raise NotYet(f"{who} answers")
+    until(used, what=f"{former} to be read from", timeout=90, every=0.2)
+
+
 def test_durability_is_changed_on_a_standing_lab_and_back(whole):
     available = dataclasses.replace(whole, durability="available")
     assert durability.apply(available) and not durability.apply(available)
@@ -132,11 +216,23 @@ def test_durability_is_changed_on_a_standing_lab_and_back(whole):
         assert durability.apply(whole)
 
 
-def test_a_rolling_restart_leaves_three_members_that_hold_the_same(ledger):
+def test_a_rolling_restart_leaves_three_members_that_hold_the_same(ledger, tmp_path):
+    """Clients write all the time: nothing is lost, and they feel the one switchover."""
     former = postgis.primary(ledger)
     before = {name: container for name, (_, container) in members.containers(ledger).items()}
     written(ledger, 1)
-    table = handover.rolling_restart(ledger)
+    tables, first = [], experiment.first_row(ledger)
+    felt = change.measure(ledger, "members restarted one by one",
+                          lambda: tables.append(handover.rolling_restart(ledger)), rate=10,
+                          lanes=("sql_write", "write_primary"), first=first,
+                          folder=tmp_path / "run")
+    print(outage.table(felt).to_string())
+    rows = experiment.final_reads(ledger, first, first + 2 * probe.HALF)
+    wrote = outage.writes(dataclasses.replace(felt, rows=run.rows(rows)))
+    assert wrote.safe and wrote.acknowledged > 100, wrote
+    gaps = [outage.of(felt, lane) for lane in felt.probes]
+    assert len(gaps) == 2 and all(gap.recovered and gap.outage < 10 for gap in gaps), gaps
+    (table,) = tables
     assert table["member"].iloc[-1] == former and len(table) == 3
     after = {name: container for name, (_, container) in members.containers(ledger).items()}
     assert set(before) == set(after) and not set(before.values()) & set(after.values())

@@ -1,11 +1,14 @@
 """The stack: deployed once, changed only by a change, and its secrets are the lab's own."""
 
+import io
 import json
 import re
 import subprocess
+import tarfile
 from dataclasses import replace
 
 import pytest
+import yaml
 from recorded import node_ls
 
 from gislab import certificate, nodes, settings, stack, wait
@@ -327,3 +330,75 @@ def test_two_builds_of_one_image_are_both_told_and_a_silent_pi_is_left_out(paper
     pis[1].answers["sh", "-c"] = "r:5000/gislab/haproxy:b sha256:2222"
     pis[2].answers["sh", "-c"] = Result((), 255, "", "no route")
     assert stack.digests(paper) == {"haproxy": "a@sha256:1111 and b@sha256:2222"}
+
+
+def template(member: str, image: str = "postgis:1", place: int = 1, **spec) -> str:
+    """What Docker 26.1 says of a member's tasks, shortened."""
+    return json.dumps({
+        "ContainerSpec": {"Image": image, "Hostname": member, "Env": [
+            f"MEMBER={member}", "REPOSITORIES=postgis1 postgis2 postgis3"]},
+        "Placement": {"Constraints": [f"node.labels.gislab.postgis == {place}"]},
+        "ForceUpdate": place, **spec})
+
+
+def test_one_service_is_deployed_alone_as_the_stack_file_says(paper, swarm):
+    """And nothing else is removed for it; it is told whether its task is replaced."""
+    one = ("docker", "service", "inspect", "gis_postgis2")
+    swarm.answer(*one, out=template("postgis2"))
+    assert stack.renew(paper, "postgis2", say=lambda text: None) is False
+    (_, command), = swarm.sent("env")
+    assert "--compose-file one.yml" in command and "--prune" not in command
+    boss = swarm[0]
+    sent, = [i for c, i in zip(boss.commands, boss.inputs, strict=True) if "tar -x" in c[-1]]
+    with tarfile.open(fileobj=io.BytesIO(sent)) as files:
+        alone = yaml.safe_load(files.extractfile("one.yml").read())
+    whole = yaml.safe_load((stack.FOLDER / stack.FILE).read_text())
+    assert alone["services"] == {"postgis2": whole["services"]["postgis2"]}
+    assert alone["networks"] == whole["networks"] and alone["version"] == "3.12"
+    assert alone["services"]["postgis2"]["image"].startswith("${IMAGE_POSTGIS:?")
+
+    class Renewed(dict):
+        def __getitem__(self, asked):
+            if asked[0] == "env":
+                self[one] = template("postgis2", image="postgis:2")
+            return super().__getitem__(asked)
+    boss.answers = Renewed(boss.answers)
+    assert stack.renew(paper, "postgis2", say=lambda text: None) is True
+
+
+def test_members_are_alike_but_for_their_name_and_place(paper, swarm):
+    swarm.answer("docker", "service", "inspect", "gis_postgis1", out=template("postgis1"))
+    swarm.answer("docker", "service", "inspect", "gis_postgis2", out=template("postgis2", place=2))
+    assert stack.alike(paper, "postgis1", "postgis2")
+    for other in (template("postgis2", image="postgis:2"),
+                  template("postgis2", Resources={"Limits": {"MemoryBytes": 1}})):
+        swarm.answer("docker", "service", "inspect", "gis_postgis2", out=other)
+        assert not stack.alike(paper, "postgis1", "postgis2")
+
+
+def test_a_stack_is_outdated_when_it_stands_otherwise_than_the_file_says(paper, swarm):
+    assert not stack.outdated(paper), "there is none"
+    deploy(paper)
+    settle(swarm)
+    assert not stack.outdated(paper)
+    assert stack.outdated(settings.make({"map_server": "mapserver", "ports": {"stats": 9404}}))
+
+
+@pytest.mark.parametrize("pis", range(3, 8))
+def test_pgpool_leaves_room_for_others_even_when_one_member_is_left(pis):
+    """Both of its backends are that member then; PostgreSQL itself must never refuse one."""
+    images = settings.PROJECT / "images"
+    most = yaml.safe_load((images / "postgis/patroni.yml").read_text())[
+        "bootstrap"]["dcs"]["postgresql"]["parameters"]["max_connections"]
+    through = {int(n) for n in re.findall(r"server check port 8008 .* maxconn (\d+) ",
+                                          (stack.FOLDER / "haproxy.cfg").read_text())}
+    pool = dict(re.findall(r"^(num_init_children|max_pool) = (\d+)$",
+                           (images / "pgpool/pgpool.conf").read_text(), re.MULTILINE))
+    script = (images / "pgpool/entrypoint.sh").read_text().replace('\n_main "$@"', "")
+    nodes = " ".join(f"pi{n}=192.0.2.{n}" for n in range(1, pis + 1))
+    share = int(subprocess.run(["bash", "-c", script + '\nchildren "$1"', "-", nodes],
+                               capture_output=True, text=True, check=True).stdout)
+    (clients,) = through
+    assert pis > 3 or share == int(pool["num_init_children"])
+    assert clients <= most - 3 - 7, "the superuser's, and what the member does itself"
+    assert share >= 5 and pis * share * int(pool["max_pool"]) * 2 <= clients - 18

@@ -140,6 +140,18 @@ def test_a_lost_write_is_worse_than_before_and_so_is_a_longer_outage():
     assert trials.worse([lost])
 
 
+@pytest.mark.parametrize("rows, worse", [
+    ([(1, 1, "primary postgis1")], False),
+    ([(1, 2, "primary postgis1")], True),  # doubled
+    ([(1, 1, "primary postgis1"), (2, 1, "primary postgis1")], True),  # nobody sent it
+    ([(1, 1, "primary postgis1"), (None, 0, "replica postgis2")], True),
+    ([], True)])
+def test_every_broken_promise_is_worse_and_so_are_writes_that_nobody_could_read(rows, worse):
+    made = run.make([("sql_write", 0.0, 0.01, "ok", "", 1)], rows=rows)
+    assert trials.worse([made]) is worse
+    assert not trials.worse([run.make([("sql_read", 0.0, 0.01, "ok")])]), "nobody wrote"
+
+
 def test_what_has_nothing_to_tell_is_no_table():
     assert list(trials.tables(series(1.0))) == [
         "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
@@ -157,3 +169,12 @@ def test_every_table_says_on_what_pis_and_with_which_map_server_it_was_measured(
     assert all(place in table._repr_html_() for table in shown.values())
     mixed = trials.table([*runs, invented.one()])
     assert mixed.columns.name == f"{place} / {place.replace('Geo', 'Map')}"
+
+
+def test_it_is_told_how_often_the_vip_and_the_primary_moved():
+    full = [invented.one("cpu_full", vip=None, lock=None), invented.one("cpu_full", vip=None)]
+    found = trials.tables([*full, invented.one("power_cut")])["moves"]
+    assert found.to_dict("records") == [
+        {"fault": "cpu_full", "trials": 2, "VIP moves": "0", "primary moves": "0 to 1"},
+        {"fault": "power_cut", "trials": 1, "VIP moves": "1", "primary moves": "1"}]
+    assert "moves" not in trials.tables([invented.one(seen=False)]), "nobody watched"

@@ -11,6 +11,7 @@ set -Eeuo pipefail
 : "${MEMBER:?the DNS name of this member, e.g. postgis1}"
 IDENTITY=/run/postgresql/identity.pem
 LOCAL=/var/lib/pgbackrest
+MARK=/run/postgresql/handover
 
 # tell pgBackRest of a member: `host REPO 2 postgis2`
 host() {
@@ -46,6 +47,11 @@ repositories() {
             export "PGBACKREST_REPO${number}_PATH=$LOCAL"
         fi
     done
+}
+
+# PostgreSQL, in whose data folder we are, stops for a planned switchover: see handover.sh
+handing_over() {
+    [[ -s "$MARK" && "$(head -n 3 postmaster.pid 2>/dev/null)" == "$(<"$MARK")" ]]
 }
 
 push() {
@@ -85,6 +91,9 @@ _main() {
         archive-push)
             # `docker run` without a lab has no repository, and no WAL that is worth one
             [[ -n "${REPOSITORIES:-}" ]] || exit 0
+            # above 125 ends the archiver at once, and the file stays marked as not archived; 1
+            # would have it try twice more, a second apart (PostgreSQL manual, 25.3.1)
+            ! handing_over || exit 255
             push "$@"
             exit ;;
         archive-get)

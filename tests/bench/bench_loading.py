@@ -39,6 +39,8 @@ def main(words: list[str] | None = None) -> int:
     """Measure, and write the table and the plot."""
     parser = argparse.ArgumentParser(prog="make bench-loading ARGS=...", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small, one trial: a minute")
+    parser.add_argument("--lab", action="store_true", help="through the VIP of the lab that "
+                        "stands, with synchronous commits and without; see standing.py")
     parser.add_argument("--points", type=int, nargs="+", help="rows of each size")
     parser.add_argument("--polygons", type=int, nargs="+")
     parser.add_argument("--trials", type=int, help="7 by default, 1 with --quick")
@@ -49,6 +51,13 @@ def main(words: list[str] | None = None) -> int:
              "polygons": given.polygons or usual["polygons"]}
     trials = given.trials or (1 if given.quick else 7)
     peers.tools()
+    if given.lab:
+        from . import standing  # which needs turn() of this module
+
+        with tempfile.TemporaryDirectory() as folder:
+            samples = standing.measure(settings.read(), sizes, trials, Path(folder))
+        standing.write(samples, command(given, sizes, trials), given.output)
+        return 0
     tag = images.build(settings.make({}), ["postgis"]).tag[0]
     with Server(engine.client(), tag) as server, tempfile.TemporaryDirectory() as folder:
         peers.password(server.lab)
@@ -60,7 +69,7 @@ def main(words: list[str] | None = None) -> int:
 
 def command(given, sizes: dict, trials: int) -> str:
     """Return what has to be typed to have the same again."""
-    words = ["--quick"] * given.quick
+    words = ["--lab"] * given.lab + ["--quick"] * given.quick
     usual = QUICK if given.quick else SIZES
     for kind in sizes:
         if sizes[kind] != usual[kind]:
