@@ -252,30 +252,6 @@ def remove(lab: Lab, say=print) -> None:
     say(f"stack {NAME}: removed")
 
 
-def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
-    """Return `docker stack ps`, of each place in a service the newest task first."""
-    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
-                                    *which, NAME)
-    rows = []
-    for line in out.splitlines():
-        task = json.loads(line)
-        state, _, since = task["CurrentState"].partition(" ")
-        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
-                     "node": task["Node"], "state": state, "since": since,
-                     "error": task["Error"].strip('"')})
-    return rows
-
-
-def _errors(lab: Lab) -> dict[str, str]:
-    """Return service -> the last error of its tasks, those that have ended among them."""
-    found: dict[str, str] = {}
-    for task in _tasks(lab):
-        if task["error"]:
-            where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
-            found.setdefault(task["service"], where + task["error"][-200:])
-    return found
-
-
 def _wanted(lab: Lab, file: str = FILE, more: dict[str, bytes] | None = None
             ) -> tuple[dict[str, bytes], dict[str, str], str]:
     """Return a stack's files, what ${...} in them stands for, and the fingerprint of both."""
@@ -347,6 +323,30 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     }
 
 
+def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
+    """Return `docker stack ps`, of each place in a service the newest task first."""
+    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
+                                    *which, NAME)
+    rows = []
+    for line in out.splitlines():
+        task = json.loads(line)
+        state, _, since = task["CurrentState"].partition(" ")
+        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
+                     "node": task["Node"], "state": state, "since": since,
+                     "error": task["Error"].strip('"')})
+    return rows
+
+
+def _errors(lab: Lab) -> dict[str, str]:
+    """Return service -> the last error of its tasks, those that have ended among them."""
+    found: dict[str, str] = {}
+    for task in _tasks(lab):
+        if task["error"]:
+            where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
+            found.setdefault(task["service"], where + task["error"][-200:])
+    return found
+
+
 def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -> None:
     """Have Swarm replace every task of a service, also where nothing else changes (--force)."""
     manager, name = nodes.manager(lab), f"{NAME}_{service}"
@@ -357,9 +357,8 @@ def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -
     state = until(lambda: updated(manager, name), what=f"{service} to be updated",
                   timeout=timeout, every=1, progress=progress)
     if state != "completed":
-        to = f" to {how[1]}" if how[:1] == ("--image",) else ""
-        raise StackError(f"{service}: Swarm {state} the update{to}, since a new task did not run;"
-                         f" see: docker service ps {name}, then gislab up")
+        raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
+                         f"see: docker service ps {name}, then gislab up")
     wait(lab, say=None, timeout=timeout)
 
 

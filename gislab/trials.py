@@ -147,6 +147,7 @@ def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.Data
                                         "inside", "shorter", "longer"])
 
 
+@placed
 def moves(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one line per fault: how often VIP and primary went to another Pi in its trials.
 
