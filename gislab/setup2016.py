@@ -140,15 +140,7 @@ def start_again(lab: Lab, say=print) -> None:
     ended = lacking(lab)
     hung = MAPS if "pgpool" in ended else ()
     first = [service for service in LEAVES if service in (*ended, *hung)]
-    before = {service: stack.containers(lab, service) for service in first}
     _update(lab, first)
-
-    def run() -> None:
-        missing = [service for service in first
-                   if (now := stack.containers(lab, service)) == before[service] or not now]
-        if missing:
-            raise NotYet(", ".join(missing))
-    until(run, what="what ended to run again", timeout=120, every=1)
     stale = set(DOORS) if first else {
         door for door, ask in zip(DOORS, (_sql_answers, _maps_answer), strict=True)
         if door not in ended and _fails(ask, lab)}
@@ -263,9 +255,14 @@ def _fails(ask, lab: Lab) -> bool:
 
 
 def _update(lab: Lab, services: list[str]) -> None:
+    """Have Swarm replace the containers of some services, all at once, and wait for it."""
     manager = nodes.manager(lab)
     for service in services:
-        manager.docker("service", "update", "--detach", "--force", f"{stack.NAME}_{service}")
+        manager.docker("service", "update", "--detach", "--force", "--update-parallelism", "0",
+                       "--update-monitor", "1s", f"{stack.NAME}_{service}")
+    for service in services:
+        until(lambda name=f"{stack.NAME}_{service}": stack.updated(manager, name),
+              what=f"{service} to be started again", timeout=120, every=0.5)
 
 
 def _clear(lab: Lab, say) -> None:
