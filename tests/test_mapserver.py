@@ -66,6 +66,13 @@ def test_a_label_is_drawn_from_its_column():
     assert 'TEXT "[name]"' in of(Rule("all", label="name"))
 
 
+def test_wfs_offers_no_system_that_it_would_call_by_the_name_of_another():
+    """CRS:84 by WMS and OGC API; by WFS it would be sent as EPSG:4326, axes exchanged."""
+    text = mapfile(catalog.default())
+    assert set(re.findall('"ows_srs" "(.*)"', text)) == {"CRS:84 EPSG:4326 EPSG:3857"}
+    assert re.findall('"wfs_srs" "(.*)"', text) == ["EPSG:4326 EPSG:3857"] * 6
+
+
 @pytest.mark.parametrize("srs, native", [
     ("EPSG:25832", (356671, 5539110, 429831, 5651729)), ("EPSG:4326", (7, 50, 8, 51)),
     ("EPSG:3857", (779236, 6446276, 890556, 6621294))])

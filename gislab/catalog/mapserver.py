@@ -11,6 +11,8 @@ from .layers import Catalog, Layer, Rule, Style
 
 TYPES = {"polygon": "POLYGON", "line": "LINE", "point": "POINT"}
 SRS = "CRS:84 EPSG:4326 EPSG:3857"
+# WFS has no name for CRS:84: MapServer would call it EPSG:4326, and clients exchange x and y
+WFS_SRS = "EPSG:4326 EPSG:3857"
 
 HEAD = """\
 MAP
@@ -56,6 +58,7 @@ MAP
       "ows_onlineresource" {url}
       "oga_onlineresource" {api}
       "ows_srs" "{srs}"
+      "wfs_srs" "{wfs_srs}"
       "ows_enable_request" "*"
       "wms_rootlayer_name" ""
       "wms_feature_info_mime_type" "text/plain"
@@ -82,6 +85,7 @@ LAYER = """\
       "ows_abstract" {abstract}
       "ows_extent" "{extent}"
       "ows_srs" "{srs}"
+      "wfs_srs" "{wfs_srs}"
       "gml_include_items" "all"
       "gml_types" "auto"
       "gml_featureid" "{key}"
@@ -93,6 +97,7 @@ LAYER = """\
 def files(catalog: Catalog, lab: Lab) -> dict[str, str]:
     """Return the files of a version: the mapfile, and styles that are SLDs."""
     head = HEAD.format(name=catalog.workspace, workspace=catalog.workspace, srs=SRS,
+                       wfs_srs=WFS_SRS,
                        title=_quote(catalog.title), abstract=_quote(catalog.abstract),
                        url=_quote(f"{lab.maps_url}/ows?"),
                        api=_quote(f"{lab.maps_url}/ows/catalog/ogcapi"))
@@ -108,6 +113,7 @@ def _layer(layer: Layer, style: Style) -> str:
     return LAYER.format(
         name=layer.name, type=TYPES[style.kind], geometry=layer.geometry, schema=layer.schema,
         relation=layer.relation, key=layer.key, srid=layer.srs.removeprefix("EPSG:"), srs=SRS,
+        wfs_srs=WFS_SRS,
         extent=" ".join(f"{edge:.12g}" for edge in layer.native_extent),
         title=_quote(layer.title), abstract=_quote(layer.abstract), classes=classes)
 
