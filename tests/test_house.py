@@ -235,6 +235,12 @@ def test_the_readme_names_every_verb_and_no_file_that_is_not_there():
     assert [link for link in links if not (PROJECT / link).exists()] == []
 
 
+def test_the_readme_names_every_notebook():
+    text = (PROJECT / "README.md").read_text()
+    books = sorted(path.stem for path in (PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    assert books and [name for name in books if f"| `{name}` |" not in text] == []
+
+
 def test_ruff_has_nothing_to_say():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet", str(PROJECT)],
                           capture_output=True, text=True)
