@@ -66,7 +66,8 @@ def of_database(found: pd.DataFrame, setups: Mapping[str, str]) -> list[tuple]:
     found = found[(found["lane"] == "write_primary") & found["fault"].isin(FAULTS)
                   & found["setup"].isin(setups)]
     return [(*FAULTS[line.fault], setups[line.setup], line.trial,
-             line.outage if line.recovered else math.inf, line.lost, line.acknowledged)
+             line.outage if line.recovered else math.inf,
+             line.acknowledged if math.isnan(line.lost) else line.lost, line.acknowledged)
             for line in found.itertuples()]
 
 
