@@ -46,8 +46,7 @@ VOLUME = f"{stack.NAME}_postgis2016"
 # There was no way to a database but Pgpool's, and no layer here but `alive`.
 LANES = tuple(lane for lane in (*probe.LANES, "features") if lane != "write_primary")
 SERVERS = ("postgis1", "postgis2")
-MAPS = ("mapserver1", "mapserver2", "mapserver3")
-LEAVES = (*SERVERS, *MAPS)  # they wait for nobody
+LEAVES = (*SERVERS, "mapserver1", "mapserver2", "mapserver3")  # they wait for nobody
 DOORS = ("pgpool", "haproxy")  # they keep what they once knew of the leaves
 
 
@@ -146,12 +145,12 @@ def start_again(lab: Lab, say=print) -> None:
 
     First what waits for nobody; then Pgpool and HAProxy, which hold on to the addresses that they
     once looked up, and Pgpool to its word that a server is dead. Where a Pgpool is gone with its
-    Pi, a map server may wait for the answer to a query for good: no timeout was asked for.
+    Pi all of them are started again: nobody asked for a timeout, so a map server may wait for an
+    answer for good, and the servers keep that Pgpool's sessions, until they have no more to give.
     """
     until(lambda: _swarm_whole(lab), what="the Swarm", timeout=120, every=1)
     ended = lacking(lab)
-    hung = MAPS if "pgpool" in ended else ()
-    first = [service for service in LEAVES if service in (*ended, *hung)]
+    first = [service for service in LEAVES if service in ended or "pgpool" in ended]
     _update(lab, first)
     stale = set(DOORS) if first else {
         door for door, ask in zip(DOORS, (_sql_answers, _maps_answer), strict=True)
@@ -188,13 +187,9 @@ def first_row(lab: Lab) -> int:
 def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[tuple]:
     """Read from both servers which rows from `first` up to `end` each holds, and how often.
 
-    Only once no write is under way on either. One whose Pgpool is gone with its Pi would be for
-    two hours (tcp_keepalive_time), and can only be rolled back: after 15 s it is ended.
-    Returns the lines of run.Run.rows.
+    Only once no write is under way on either. Returns the lines of run.Run.rows.
     """
-    query = ("do $$ begin perform pg_terminate_backend(pid) from pg_stat_activity where "
-             "backend_xid is not null and xact_start < now() - interval '15 s'; end $$; "
-             "select 'open', count(*) from pg_locks where relation = 'lab.writes'::regclass and "
+    query = ("select 'open', count(*) from pg_locks where relation = 'lab.writes'::regclass and "
              "mode = 'RowExclusiveLock' and granted; select id, count(*) from lab.writes "
              f"where id >= {first} and id < {end} group by id order by id")
 

@@ -328,11 +328,11 @@ def test_what_ended_is_started_first_and_then_whoever_holds_on_to_it(paper, ther
     assert started == ["mapserver1", "pgpool", "haproxy"]
 
 
-def test_with_a_pgpool_the_answers_are_gone_that_map_servers_wait_for(paper, there):
+def test_with_a_pgpool_its_sessions_are_gone_so_all_who_had_one_start_anew(paper, there):
     end(there, "pgpool", 3)
     setup2016.start_again(paper, say=quiet)
     started = [command.split("_")[-1] for _, command in there.sent("docker", "service", "update")]
-    assert started == [*setup2016.MAPS, "pgpool", "haproxy"]
+    assert started == [*setup2016.LEAVES, "pgpool", "haproxy"]
 
 
 def test_a_dead_door_alone_is_started_and_nobody_else(paper, there):
