@@ -8,7 +8,7 @@ import invented
 import pandas as pd
 import pytest
 
-from gislab import cli, doctor, settings
+from gislab import cli, doctor, nodes, settings
 from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
@@ -83,9 +83,13 @@ def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):
     assert one_line(capsys) == ("gislab: no machine 'pi9' in this lab; there are pi1, pi2, pi3")
 
 
-def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys):
-    assert cli.main([*real, "power-cut", "pi1"]) == 1
-    assert "pi1 is a real Pi: pull the power plug of pi1 by hand" in one_line(capsys)
+def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(cli.nodes, "get", lambda lab, name: nodes.Node(name, "", None))
+    monkeypatch.setattr(nodes.Node, "answers", lambda node: next(answers))
+    assert cli.main([*real, "power-cut", "pi1"]) == 0
+    assert "pi1 is a real Pi: pull the power plug of pi1 now" in capsys.readouterr().out
+    assert next(answers, "asked until it was silent") == "asked until it was silent"
 
 
 def test_a_catalog_that_cannot_be_read_is_one_line(tmp_path, capsys):

@@ -186,6 +186,23 @@ def test_the_fault_of_a_killed_driver_is_healed_by_the_next_command(bench):
     assert experiment.heal(lab, say=said.append) is None and len(said) == 1
 
 
+@pytest.mark.parametrize("name", ["pi_power_cut", "unplugged"])
+def test_the_journal_of_a_real_pi_that_somebody_gave_back_is_closed(
+        monkeypatch, tmp_path, pis, name):
+    """Nobody is asked for what is done already, and the lab's commands work again."""
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
+    monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
+    lab = settings.make({"kind": "pi", "subnet": "192.168.1.0/24", "map_server": "mapserver",
+                         "ssh_key": "/nowhere/key", "machines": [
+                             {"name": f"pi{i}", "address": f"192.168.1.1{i}"} for i in (1, 2, 3)]})
+    pis.answer("docker", "info", out="26.1.5")
+    fault = faults.named(lab, name)
+    fault.target = faults.Target("pi2", "", "pi2")
+    experiment._remember(lab, fault)
+    assert experiment.heal(lab, say=lambda text: None) == name
+    assert experiment.heal(lab, say=lambda text: None) is None
+
+
 def test_a_journal_that_was_cut_off_is_no_riddle(bench):
     lab, *_ = bench
     (lab.home / "fault.json").write_text(json.dumps({"fault": "power_cut"})[:-5])
