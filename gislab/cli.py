@@ -163,7 +163,8 @@ def _up(lab, options) -> None:
         raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
     try:
         experiment.heal(lab, say=_say)
-    except setup2016.InUse:
+        experiment.alone(lab)
+    except (setup2016.InUse, experiment.AtWork):
         raise
     except MISTAKES as error:
         _say(f"not undone ({error}); bringing up all parts anyway")

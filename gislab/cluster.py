@@ -130,7 +130,8 @@ def down(lab: Lab, say=print) -> None:
     if lab.kind == "pi":
         _clear_pis(lab, say)
     virtual.down(lab, say=say)
-    for name in ("known_hosts", "map_server", "fault.json", "restore.json", "setup.json"):
+    for name in ("known_hosts", "map_server", "fault.json", "fault.lock", "restore.json",
+                 "setup.json"):
         (lab.home / name).unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import requests
 
-from . import engine, virtual
+from . import engine, images, virtual
 from .settings import Lab, root
 from .shell import CommandFailed, Local
 
@@ -59,8 +59,9 @@ def _engine(lab: Lab) -> Finding:
         able = os.geteuid() == 0 and shutil.which("apt-get") is not None
         return Finding("container engine", "Docker 20.10 or later", "none", able,
                        "make lab installs docker.io and starts it" if able else str(error))
-    return Finding("container engine", "Docker 20.10 or later", f"Docker {info['Version']}",
-                   tuple(map(int, info["ApiVersion"].split("."))) >= (1, 41))
+    good = tuple(map(int, info["ApiVersion"].split("."))) >= (1, 41)
+    return Finding("container engine", "Docker 20.10 or later", f"Docker {info['Version']}", good,
+                   "" if good else "apt-get install docker.io (20.10 or later)")
 
 
 def _kernel(lab: Lab) -> Finding:
@@ -141,8 +142,17 @@ def _packages(lab: Lab) -> Finding:
         except requests.RequestException:
             continue
         return Finding("Debian mirror", "reachable while images are built", "reachable", True)
-    return Finding("Debian mirror", "reachable while images are built", "not reachable", False,
-                   "check the network, or a proxy for apt")
+    built = _built(lab)
+    return Finding("Debian mirror", "reachable while images are built", "not reachable"
+                   + (", every image is at hand" if built else ""), built,
+                   "" if built else "check the network, or a proxy for apt")
+
+
+def _built(lab: Lab) -> bool:
+    try:
+        return not images.lacking(lab)
+    except engine.EngineError:
+        return False
 
 
 def _standing(lab: Lab) -> bool:

@@ -12,12 +12,13 @@ import docker
 import requests
 from docker.errors import DockerException
 
-from .shell import Local
+from .shell import CommandFailed, Local
 from .wait import NotYet, until
 
 DATA = Path("/var/lib/gislab/engine")
 LOG = Path("/var/lib/gislab/engine.log")
 PID = Path("/run/gislab/dockerd.pid")
+SYSTEMD = Path("/run/systemd/system")  # there where systemd runs, sd_booted(3)
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 INTERPRETERS = {"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
 
@@ -42,6 +43,8 @@ def ensure(say=print) -> docker.DockerClient:
 
     Only root on Debian or Ubuntu gets that done; others are told what to type.
     The engine started here keeps its data in its own folder, DATA, and may be left running.
+    Where systemd runs, the package's own service is the engine: apt has started it already, and a
+    second one would take the socket from it.
     """
     try:
         return client()
@@ -58,7 +61,7 @@ def ensure(say=print) -> docker.DockerClient:
                              ("docker", "docker-cli")):  # apart from docker.io since trixie
         if shutil.which(program) is None:
             install(package, say=say)
-    _start(say)
+    (_start_service if _is_service() else _start)(say)
     return client()
 
 
@@ -113,6 +116,22 @@ def native() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
+def _is_service() -> bool:
+    """Tell whether systemd runs here and knows of a Docker engine."""
+    return SYSTEMD.exists() and Local().run(["systemctl", "cat", "docker.service"],
+                                            check=False).code == 0
+
+
+def _start_service(say) -> None:
+    say("this machine: starting its Docker service")
+    try:
+        Local().run(["systemctl", "start", "docker"], timeout=120)
+    except CommandFailed as error:
+        raise EngineError(f"the Docker service does not start ({error.result.err.strip()[-200:]});"
+                          " see: journalctl -u docker") from None
+    until(_answers, what="the Docker engine", timeout=90)
+
+
 def _start(say) -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     PID.parent.mkdir(exist_ok=True)
@@ -124,16 +143,20 @@ def _start(say) -> None:
             ["dockerd", "--data-root", str(DATA), "--pidfile", str(PID)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/")
 
-    def answers():
+    def alive():
         if process.poll() is not None:
             tail = LOG.read_text(errors="replace").strip().splitlines()[-4:]
             raise EngineError("dockerd stopped at once: " + " | ".join(tail))
-        try:
-            client()
-        except EngineError as error:
-            raise NotYet(str(error)) from None
+        _answers()
 
-    until(answers, what="the Docker engine", timeout=90)
+    until(alive, what="the Docker engine", timeout=90)
+
+
+def _answers() -> None:
+    try:
+        client()
+    except EngineError as error:
+        raise NotYet(str(error)) from None
 
 
 def _forget_dead(pidfile: Path, program: str) -> None:

@@ -7,10 +7,10 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from . import cluster, faults, faults2016, outage, probe, run, setup2016, stack, watch
+from . import claim, cluster, faults, faults2016, outage, probe, run, setup2016, stack, watch
 from .faults import Fault
 from .reads import TABLE, final_reads, first_row
 from .run import RUNS, Run
@@ -22,8 +22,12 @@ class ExperimentError(RuntimeError):
     """A measurement did not come to its end; the text says what is kept, and what to do."""
 
 
-__all__ = ["RUNS", "TABLE", "ExperimentError", "broken", "final_reads", "first_row", "heal",
-           "measure", "recovered", "repeat"]
+class AtWork(RuntimeError):
+    """Another program breaks, or mends, this lab at this moment."""
+
+
+__all__ = ["RUNS", "TABLE", "AtWork", "ExperimentError", "alone", "broken", "final_reads",
+           "first_row", "heal", "measure", "recovered", "repeat"]
 # what the trials of one series have in common
 ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery",
          "setup")
@@ -50,6 +54,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     Returns the Run, with the numbered rows that each member of the database held at the end.
     """
     heal(lab, say=say)
+    alone(lab)
     fault = _named(lab, fault) if isinstance(fault, str) else fault
     there = setup2016 if fault.setup else None
     lanes = tuple(lane for lane in lanes if lane in there.LANES) if there else lanes
@@ -151,20 +156,31 @@ def broken(lab: Lab, fault: Fault, note: Callable[[str, str], None], say=print
     Parameters
     ----------
     note : told each event of run.Run.events: its kind, and what is struck.
+
+    Raises
+    ------
+    AtWork : another program breaks the lab at this moment; nothing was struck.
     """
-    target = fault.aim()
-    _remember(lab, fault)
-    try:
-        note("strike", target.what)
-        fault.strike()
-        note("struck", target.what)
-        yield target
-    finally:
-        note("undo", target.what)
-        say(f"{fault.title}: undoing it, and waiting until the lab is whole")
-        fault.undo()
-        note("undone", target.what)
-        _forget(lab)
+    with _claimed(lab):
+        target = fault.aim()
+        _remember(lab, fault)
+        try:
+            note("strike", target.what)
+            fault.strike()
+            note("struck", target.what)
+            yield target
+        finally:
+            note("undo", target.what)
+            say(f"{fault.title}: undoing it, and waiting until the lab is whole")
+            fault.undo()
+            note("undone", target.what)
+            _forget(lab)
+
+
+def alone(lab: Lab) -> None:
+    """Raise AtWork if another program breaks, or mends, the lab at this moment."""
+    with _claimed(lab):
+        pass
 
 
 def heal(lab: Lab, say=print) -> str | None:
@@ -172,24 +188,21 @@ def heal(lab: Lab, say=print) -> str | None:
 
     The set-up of 2016, if that was left behind, is replaced by ours.
 
-    Called first by every measurement, and by the commands of the shell.
+    A fault whose driver lives is left to it. Called first by every measurement, and by the
+    commands of the shell.
     """
-    path = _journal(lab)
-    try:
-        left = json.loads(path.read_text())
-    except (OSError, ValueError):
-        left = {}
     if setup2016.heal(lab, say=say):  # whatever was broken in it is gone with it
+        left = _left(lab)
         _forget(lab)
         return left.get("fault")
-    if not left:
+    if not _left(lab):
         return None
-    fault = (faults2016 if left.get("setup") else faults).named(lab, left["fault"])
-    fault.target = faults.Target(**left["target"])
-    say(f"{fault.title}: was left behind on {fault.target.node}; undoing it")
-    fault.undo()
-    _forget(lab)
-    return fault.name
+    try:
+        with _claimed(lab):
+            return _undo(lab, say)
+    except AtWork as error:
+        say(str(error))
+        return None
 
 
 def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -> None:
@@ -234,6 +247,31 @@ def _fresh(lab: Lab, settle: float) -> None:
 
 def _outages(made: Run) -> list[outage.Outage]:
     return [outage.of(made, probe) for probe in made.probes]
+
+
+def _undo(lab: Lab, say) -> str | None:
+    left = _left(lab)  # its driver may have undone it since
+    if not left:
+        return None
+    fault = (faults2016 if left.get("setup") else faults).named(lab, left["fault"])
+    fault.target = faults.Target(**left["target"])
+    say(f"{fault.title}: was left behind on {fault.target.node}; undoing it")
+    fault.undo()
+    _forget(lab)
+    return fault.name
+
+
+def _claimed(lab: Lab) -> AbstractContextManager:
+    return claim.held(lab.home / "fault.lock", AtWork(
+        "an experiment is at work on this lab; wait for its end, or stop it: it undoes its fault"))
+
+
+def _left(lab: Lab) -> dict:
+    """Return what the journal says of the fault of this moment, or nothing."""
+    try:
+        return json.loads(_journal(lab).read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def _journal(lab: Lab) -> Path:

@@ -13,16 +13,29 @@ that program dies its lock goes with it, and the next command of the lab puts ou
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import psycopg
 
-from . import catalog, cluster, history, nodes, postgis, probe, question, reads, stack, swarm, vip
+from . import (
+    catalog,
+    claim,
+    cluster,
+    history,
+    nodes,
+    postgis,
+    probe,
+    question,
+    reads,
+    stack,
+    swarm,
+    vip,
+)
 from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
@@ -35,7 +48,6 @@ LANES = tuple(lane for lane in (*probe.LANES, "features") if lane != "write_prim
 SERVERS = ("postgis1", "postgis2")
 LEAVES = (*SERVERS, "mapserver1", "mapserver2", "mapserver3")  # they wait for nobody
 DOORS = ("pgpool", "haproxy")  # they keep what they once knew of the leaves
-_MINE: set[Path] = set()  # journals that this program has locked
 
 
 class SetUpError(RuntimeError):
@@ -97,7 +109,7 @@ def heal(lab: Lab, say=print) -> bool:
     ------
     InUse : another program wants it to stand; nothing is touched.
     """
-    if not stands(lab) or _journal(lab) in _MINE:
+    if not stands(lab) or claim.mine(_journal(lab)):
         return False
     with _claimed(lab):
         say("the set-up of 2016 was left behind; putting ours back")
@@ -276,21 +288,11 @@ def _clear(lab: Lab, say) -> None:
     until(gone, what="the stack's network to be gone", timeout=90, every=1, progress=say)
 
 
-@contextmanager
-def _claimed(lab: Lab) -> Iterator:
+def _claimed(lab: Lab) -> AbstractContextManager[TextIO]:
     """Lock the journal, made if need be; the lock ends with the block, or with this program."""
-    path = _journal(lab)
-    with path.open("a") as journal:
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse("another program has the set-up of 2016 standing on this lab; wait for "
-                        "its end, or stop it: then ours is put back") from None
-        _MINE.add(path)
-        try:
-            yield journal
-        finally:
-            _MINE.discard(path)
+    return claim.held(_journal(lab), InUse(
+        "another program has the set-up of 2016 standing on this lab; wait for its end, or stop "
+        "it: then ours is put back"))
 
 
 def _journal(lab: Lab) -> Path:

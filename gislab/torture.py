@@ -164,7 +164,7 @@ def _one(lab: Lab, step: Step, probes: probe.Probes, events: list, say) -> None:
         say(f"{fault.title}: NOT RECOVERED: {error}; undoing it once more")
         experiment.heal(lab, say=say)
         note("undone", "at the second attempt")
-    except CommandFailed as error:  # broken() has undone what there was
+    except (CommandFailed, experiment.AtWork) as error:  # broken() has undone what there was
         note("not made", str(error))
         say(f"{fault.title}: not made ({error})")
         return

@@ -258,6 +258,20 @@ def test_up_leaves_a_lab_alone_on_which_another_program_has_the_set_up_of_2016(
     assert cli.main(["up"]) == 1 and "another program" in one_line(capsys)
 
 
+def test_up_leaves_a_lab_alone_that_another_program_breaks_at_this_moment(
+        monkeypatch, capsys, paper):
+    """It would give a Pi its power back in the middle of an outage that is measured."""
+    fault = cli.faults.named(paper, "power_cut")
+    fault.target = cli.faults.Target("pi1", "", "pi1")
+    fault.hit = fault.mend = lambda lab, target: None
+    monkeypatch.setattr(cli.engine, "ensure", lambda **how: None)
+    monkeypatch.setattr(cli.doctor, "examine", lambda lab: [])
+    monkeypatch.setattr(cli.cluster, "up", lambda lab, say: pytest.fail("it was touched"))
+    with cli.experiment.broken(paper, fault, lambda *_: None, say=lambda text: None):
+        assert cli.main(["up"]) == 1
+    assert "an experiment is at work" in capsys.readouterr().err
+
+
 def test_an_unknown_fault_is_answered_with_those_that_there_are(capsys):
     assert cli.main(["experiment", "earthquake"]) == 1
     assert "no fault 'earthquake'; there are switchover, " in one_line(capsys)

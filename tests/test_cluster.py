@@ -50,7 +50,7 @@ def test_down_forgets_how_the_lab_stood_and_keeps_its_keys(paper, monkeypatch):
     monkeypatch.setattr(cluster.images.engine, "ensure", lambda say: None)
     monkeypatch.setattr(cluster.virtual, "down", lambda lab, say: None)
     keys = {"id_ed25519", "id_ed25519.pub", "id_backup", "registry-172.30.16.5.key"}
-    notes = {"known_hosts", "map_server", "fault.json"}
+    notes = {"known_hosts", "map_server", "fault.json", "fault.lock"}
     for name in keys | notes:
         (paper.home / name).write_text("x")
     backup._journal(paper).write_text('{"to": "latest", "member": "postgis2", "restored": true}')

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gislab import doctor, engine, settings, virtual
+from gislab import doctor, engine, images, settings, virtual
 from gislab.shell import CommandFailed, Result
 
 WHAT = ["Python", "container engine", "kernel", "capabilities", "memory", "disk", "subnet",
@@ -31,6 +31,19 @@ def test_what_is_missing_comes_with_what_to_do(paper, monkeypatch):
     monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
     missing = {f.what: f.remedy for f in doctor.examine(paper) if not f.ok}
     assert {"container engine", "Debian mirror"} <= set(missing) and all(missing.values())
+
+
+def test_an_engine_that_is_too_old_comes_with_what_to_do(paper, monkeypatch):
+    """As Docker 19.03 tells its version, shortened."""
+    def answers(version, api):
+        return type("Client", (), {"version": lambda self: {"Version": version,
+                                                            "ApiVersion": api}})
+    monkeypatch.setattr(engine, "client", answers("19.03.15", "1.40"))
+    old = doctor._engine(paper)
+    assert not old.ok and old.found == "Docker 19.03.15"
+    assert old.remedy == "apt-get install docker.io (20.10 or later)"
+    monkeypatch.setattr(engine, "client", answers("20.10.0", "1.41"))
+    assert doctor._engine(paper).ok and doctor._engine(paper).remedy == ""
 
 
 def test_the_table_calls_things_ok_note_or_missing():
@@ -63,6 +76,15 @@ def test_a_subnet_that_this_machine_uses_is_told(paper, monkeypatch):
     found = doctor._subnet(paper)
     assert not found.ok and "eth0 has 172.30.16.77/20" in found.remedy
     assert 'subnet = "172.30.17.0/24"' in found.remedy
+
+
+def test_who_has_every_image_needs_no_mirror(paper, monkeypatch):
+    """`make lab` goes on in a train; what is not built yet still needs the network."""
+    monkeypatch.setattr(images, "lacking", lambda lab: [])
+    found = doctor._packages(paper)
+    assert found.ok and found.found == "not reachable, every image is at hand"
+    monkeypatch.setattr(images, "lacking", lambda lab: ["pgpool"])
+    assert not doctor._packages(paper).ok
 
 
 def test_missing_programs_are_named_and_do_not_stop_the_doctor(paper, monkeypatch, tmp_path):

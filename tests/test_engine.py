@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gislab import engine
+from gislab import engine, wait
+from gislab.shell import Result
 
 
 def test_an_engine_that_does_not_answer_is_one_error_with_the_remedy(monkeypatch, tmp_path):
@@ -27,6 +28,55 @@ def test_who_may_not_install_is_told_what_to_type(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(engine.EngineError, match="sudo apt-get install qemu-user-static"):
         engine.install("qemu-user-static")
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A Debian without an engine, and we are root: what is installed, and what is run, on it."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(engine, "_debian_like", lambda: True)
+    monkeypatch.setattr(engine.shutil, "which", lambda program: None)
+    monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(engine, "SYSTEMD", tmp_path / "system")
+    did, units = [], {"docker.service": 0}
+    monkeypatch.setattr(engine, "install", lambda *names, say: did.append(" ".join(names)))
+    monkeypatch.setattr(engine, "_start", lambda say: did.append("an engine of our own"))
+
+    def run(self, words, **how):
+        if words[:2] != ["systemctl", "cat"]:
+            did.append(" ".join(words))
+            return Result(tuple(words), 0, "", "")
+        return Result(tuple(words), units.get(words[2], 1), "", "")
+    monkeypatch.setattr(engine.Local, "run", run)
+
+    def client():
+        if did[-1:] not in (["systemctl start docker"], ["an engine of our own"]):
+            raise engine.EngineError("nothing listens at its socket")
+        return "the client"
+    monkeypatch.setattr(engine, "client", client)
+    return did, units
+
+
+INSTALLED = ["docker.io", "iptables", "docker-cli"]
+
+
+def test_where_systemd_runs_the_packages_own_service_is_the_engine(fresh):
+    """apt has started it; a second engine would take its socket, with another data folder."""
+    did, _ = fresh
+    engine.SYSTEMD.mkdir()
+    assert engine.ensure(say=lambda text: None) == "the client"
+    assert did == [*INSTALLED, "systemctl start docker"]
+
+
+@pytest.mark.parametrize("systemd", [False, True])
+def test_an_engine_of_our_own_is_started_where_there_is_no_service(fresh, systemd):
+    did, units = fresh
+    if systemd:
+        engine.SYSTEMD.mkdir()
+        units.clear()
+    assert engine.ensure(say=lambda text: None) == "the client"
+    assert did == [*INSTALLED, "an engine of our own"]
 
 
 def test_the_pid_of_a_killed_engine_is_forgotten(tmp_path):

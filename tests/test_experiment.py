@@ -203,6 +203,40 @@ def test_the_journal_of_a_real_pi_that_somebody_gave_back_is_closed(
     assert experiment.heal(lab, say=lambda text: None) is None
 
 
+def test_a_fault_whose_driver_lives_is_left_to_it(bench):
+    """`gislab status` in a second shell must not mend what the first one measures."""
+    lab, whole, fault, writer = bench
+    said = []
+    with experiment.broken(lab, fault, lambda *_: None, say=lambda text: None):
+        assert experiment.heal(lab, say=said.append) is None and not whole[0]
+        assert (lab.home / "fault.json").exists() and "an experiment is at work" in said[0]
+    assert whole[0] and experiment.heal(lab, say=said.append) is None and len(said) == 1
+
+
+def test_a_second_experiment_strikes_nothing_while_the_first_is_at_work(bench, tmp_path):
+    lab, whole, fault, writer = bench
+    other = faults.named(lab, "power_cut")
+    other.find = lambda lab: pytest.fail("it was aimed, which may move the primary")
+    with experiment.broken(lab, fault, lambda *_: None, say=lambda text: None):
+        with pytest.raises(experiment.AtWork, match="wait for its end, or stop it"):
+            experiment.measure(lab, other, **QUICK)
+        with pytest.raises(experiment.AtWork), experiment.broken(lab, other, lambda *_: None):
+            pytest.fail("it was struck")
+    experiment.alone(lab)
+
+
+def test_a_fault_that_its_driver_undid_meanwhile_is_not_undone_again(bench, monkeypatch):
+    lab, whole, fault, writer = bench
+    experiment._remember(lab, fault)
+    claimed = experiment._claimed
+
+    def late(lab):
+        experiment._forget(lab)
+        return claimed(lab)
+    monkeypatch.setattr(experiment, "_claimed", late)
+    assert experiment.heal(lab, say=lambda text: pytest.fail(text)) is None
+
+
 def test_a_journal_that_was_cut_off_is_no_riddle(bench):
     lab, *_ = bench
     (lab.home / "fault.json").write_text(json.dumps({"fault": "power_cut"})[:-5])

@@ -1,6 +1,7 @@
 """The house keeps its order: who may know whom, who may run commands, who may wait."""
 
 import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -145,6 +146,29 @@ def test_what_lives_in_a_folder_is_known_by_its_folder_only():
     found = [f"{name} imports {other}" for name in MODULES for other in inside(name)
              if "." in other and other.split(".")[0] != name.split(".")[0]]
     assert found == []
+
+
+def names_taken(path: Path) -> list[tuple[int, str, str]]:
+    """Return (line, module, name) of each `module.name` for which a test asks gislab."""
+    read = ast.parse(path.read_text())
+    modules = {alias.asname or alias.name: alias.name for node in read.body
+               if isinstance(node, ast.ImportFrom) and node.module == "gislab"
+               for alias in node.names if alias.name in MODULES}
+    own = {node.arg for node in ast.walk(read) if isinstance(node, ast.arg)}
+    own |= {node.id for node in ast.walk(read)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return [(node.lineno, modules[node.value.id], node.attr) for node in ast.walk(read)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            and node.value.id in set(modules) - own]
+
+
+def test_what_a_test_takes_from_gislab_is_there():
+    """A live test may not run for days; that a name of it has changed shows here at once."""
+    taken = [(path.name, *one) for path in sorted((PROJECT / "tests").rglob("*.py"))
+             for one in names_taken(path)]
+    gone = [f"{file}:{line}: {module}.{name}" for file, line, module, name in taken
+            if not hasattr(importlib.import_module(f"gislab.{module}"), name)]
+    assert len(taken) > 500 and gone == []
 
 
 @cache

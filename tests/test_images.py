@@ -1,5 +1,6 @@
 """Images: each tag tells what is in it, and each image is for the machine it was asked for."""
 
+import json
 import shutil
 import tarfile
 import tempfile
@@ -48,6 +49,29 @@ def test_another_geoserver_is_another_image(paper, tmp_path, monkeypatch):
     (tmp_path / "g.war").write_bytes(b"one")
     monkeypatch.setenv("GISLAB_GEOSERVER_WAR", str(tmp_path / "g.war"))
     assert images.tag(paper, "geoserver") != none
+
+
+def test_an_image_is_at_hand_when_the_engine_has_it_and_it_was_proved(paper, monkeypatch):
+    held = {images.tag(paper, name) for name in images.names(paper)}
+
+    class Images:
+        def get(self, tag):
+            if tag not in held:
+                raise images.ImageNotFound(tag)
+            return type("Image", (), {"attrs": {"Size": 7}})
+    monkeypatch.setattr(engine, "client", lambda: type("Client", (), {"images": Images()}))
+    assert images.lacking(paper) == images.names(paper), "none was ever proved here"
+    for name in images.names(paper):
+        note = images._note(name, engine.native())
+        note.parent.mkdir(parents=True, exist_ok=True)
+        built = images.Built(name, paper.platform, images.tag(paper, name), 1, 1.0, False, "", "")
+        note.write_text(json.dumps(vars(built)))
+    assert images.lacking(paper) == []
+    table = images.build(paper, ["pgpool"], say=lambda text: None)  # from nothing else than these
+    assert table.cached.tolist() == [True] and table["size MB"].tolist() == [7e-6]
+    held.remove(images.tag(paper, "pgpool"))
+    images._note("consul", engine.native()).write_text(json.dumps(vars(built)))
+    assert sorted(images.lacking(paper)) == ["consul", "pgpool"]
 
 
 def test_what_is_needed_first_is_built_first():

@@ -88,7 +88,7 @@ def test_a_cut_is_one_way_where_it_is_asked_to_be_and_none_is_left(whole):
         return node.run(["timeout", "2", "bash", "-c", f": < /dev/tcp/{other.address}/22"],
                         check=False).code == 0
     counter = ["-p", "tcp", "--dport", "22", "-m", "mac", "--mac-source",
-               cuts._hardware_address(one)]
+               cuts.hardware_address(one)]
     assert talks(one, two) and talks(two, three)
     try:
         cuts.cut(whole, cuts.deaf(whole, "pi1"))

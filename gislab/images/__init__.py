@@ -97,6 +97,12 @@ def build(lab: Lab, only: list[str] | None = None, *, platform: str | None = Non
     return _frame(rows)
 
 
+def lacking(lab: Lab) -> list[str]:
+    """Name the images of this lab that `build` would have to build."""
+    return [name for name in names(lab)
+            if _at_hand(tag(lab, name), _note(name, _architecture(lab, name))) is None]
+
+
 def table(lab: Lab) -> pd.DataFrame:
     """Return what was built on this machine: as `build` does, and `digest`, the image's own."""
     client = engine.client()
@@ -140,22 +146,17 @@ def _build(lab: Lab, name: str, architecture: str, plain: bool, say) -> Built:
     facts = plan()["images"][name]
     way = _way(architecture, plain)
     target = tag(lab, name, architecture) + ("-emulated" if plain and way != "native" else "")
-    stem = f"{name}-{architecture}" + ("-emulated" if target.endswith("-emulated") else "")
-    note = root() / "builds" / f"{stem}.json"
+    note = _note(name, architecture, "-emulated" if target.endswith("-emulated") else "")
     client = engine.client()
-    try:
-        size = client.images.get(target).attrs["Size"]
-        old = _noted(note) if note.exists() else None
-        if old and old.tag == target:
-            say(f"{name}: at hand for {architecture}")
-            return replace(old, size=size, cached=True)
-    except ImageNotFound:
-        pass
+    old = _at_hand(target, note)
+    if old:
+        say(f"{name}: at hand for {architecture}")
+        return old
     engine.emulate(architecture, say=say)
     parent = base(architecture, say=say)
     ground = _ground(parent, architecture, say) if way == "mixed" else parent
     say(f"{name}: building for {architecture}")
-    log = root() / "logs" / f"build-{stem}.log"
+    log = root() / "logs" / f"build-{note.stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -182,6 +183,20 @@ def _build(lab: Lab, name: str, architecture: str, plain: bool, say) -> Built:
     note.write_text(json.dumps(asdict(built)))
     say(f"{name}: built in {seconds:.0f} s, {built.size / 1e6:.0f} MB, {proof}")
     return built
+
+
+def _note(name: str, architecture: str, emulated: str = "") -> Path:
+    return root() / "builds" / f"{name}-{architecture}{emulated}.json"
+
+
+def _at_hand(target: str, note: Path) -> Built | None:
+    """Return what was noted of an image, if the engine has it and it was proved."""
+    try:
+        size = engine.client().images.get(target).attrs["Size"]
+    except ImageNotFound:
+        return None
+    old = _noted(note) if note.exists() else None
+    return replace(old, size=size, cached=True) if old and old.tag == target else None
 
 
 def _way(architecture: str, plain: bool) -> str:

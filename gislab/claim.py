@@ -1,0 +1,40 @@
+"""Who is at work on a lab: a file in its home, locked for as long as a program says so.
+
+The lock goes with its program, however that ends (flock(2)). So what a program has written down,
+and no program holds, was left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+_MINE: set[Path] = set()  # what this program has locked
+
+
+@contextmanager
+def held(path: Path, otherwise: Exception) -> Iterator[TextIO]:
+    """Hold the lock of a file, made if need be, for the length of the block.
+
+    Parameters
+    ----------
+    otherwise : raised where it is held already; says by whom, and what to do.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise otherwise from None
+        _MINE.add(path)
+        try:
+            yield file
+        finally:
+            _MINE.discard(path)
+
+
+def mine(path: Path) -> bool:
+    """Tell whether this program holds it."""
+    return path in _MINE
