@@ -5,7 +5,7 @@ import json
 import invented
 import pytest
 
-from gislab import census, experiment, faults, history, nodes, plot, run, stack
+from gislab import blows, census, experiment, faults, history, nodes, plot, run, stack
 
 ROWS = [("consul", "pi1"), ("consul", "pi2"), ("haproxy", "pi1"), ("postgis1", "pi1"),
         ("postgis2", "pi2"), ("mapserver", "pi2"), ("mapserver", "pi2")]
@@ -68,7 +68,7 @@ def test_the_container_on_that_pi_is_the_victim_and_its_service_is_waited_for(
         remote.answers["docker", "ps", "-q", "--no-trunc", "--filter",
                        "label=com.docker.swarm.service.name=gis_consul"] = f"c{number}"
         remote.answers["docker", "kill"] = ""
-    monkeypatch.setattr(faults.blows, "replaced", lambda service: lambda lab, target: mended
+    monkeypatch.setattr(blows, "replaced", lambda service: lambda lab, target: mended
                         .append((service, target.node)))
     mended = []
     with faults.service_killed(paper, "consul", "pi2"):

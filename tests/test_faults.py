@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from gislab import cluster, cuts, faults, nodes, postgis, settings, stack, vip, wait
+from gislab import cluster, cuts, faults, journal, nodes, postgis, settings, stack, vip, wait
 from gislab.shell import Recorded, Result, Unreachable
 
 LAB = settings.make({"map_server": "mapserver"})
@@ -13,7 +13,7 @@ VIP_LINE = f"2: eth0    inet {LAB.vip}/32 scope global eth0\n"
 
 
 @pytest.fixture
-def pis(monkeypatch):
+def pis(monkeypatch, tmp_path):
     """Three recorded Pis: pi1 holds the VIP, postgis1 is primary, every service on every Pi."""
     remotes = {}
     for i in (1, 2, 3):
@@ -32,6 +32,7 @@ def pis(monkeypatch):
         remotes[f"pi{i}"] = Recorded(answers, name=f"pi{i}")
     monkeypatch.setattr(nodes, "all", lambda lab: [
         nodes.Node(m.name, m.address, remotes[m.name]) for m in lab.machines])
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     monkeypatch.setattr(postgis, "primary", lambda lab: "postgis1")
     monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
     return remotes
@@ -272,6 +273,32 @@ def test_every_processor_is_kept_busy_and_the_busy_end_even_if_nobody_undoes_it(
         assert [pi for pi, _ in started] == ["pi1", "pi2", "pi3"]
         assert all("nproc" in c[2] and "timeout 900" in c[2] for _, c in started)
     assert len(sent(pis, "sh", "-c")) == 3
+
+
+def test_a_fault_in_a_with_is_in_the_journal_for_as_long_as_it_lasts(pis, power):
+    """A kernel that dies in the middle leaves word: the next command finds what to undo."""
+    with faults.power_cut(LAB):
+        assert journal.left(LAB)["fault"] == "power_cut" and journal.left(LAB)["target"] == {
+            "node": "pi1", "container": "", "what": "pi1 with the VIP and postgis1", "others": []}
+        with pytest.raises(journal.AtWork), faults.power_cut(LAB):
+            pytest.fail("two at a time")
+    assert journal.left(LAB) == {}
+
+
+def test_a_fault_that_could_not_be_undone_stays_in_the_journal(pis, power, monkeypatch):
+    def broken_switch(lab, name):
+        raise nodes.NodeError("still dark")
+    monkeypatch.setattr(nodes, "power_on", broken_switch)
+    with pytest.raises(nodes.NodeError), faults.power_cut(LAB):
+        pass
+    assert journal.left(LAB)["fault"] == "power_cut"
+
+
+def test_what_a_fault_leaves_open_is_told_where_it_is_given_something_else():
+    with pytest.raises(faults.FaultError, match="power_cut does not know all of pi; it leaves"):
+        faults.named(LAB, "power_cut", pi="pi2")
+    with pytest.raises(faults.FaultError, match="leaves open: service, pi"):
+        faults.named(LAB, "service_killed", pick=1)
 
 
 def test_the_journal_holds_all_that_the_undoing_needs():

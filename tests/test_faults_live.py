@@ -91,7 +91,7 @@ def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
     """A driver that dies leaves a dark Pi behind; the next command brings it back."""
     fault = faults.power_cut(whole)
     fault.aim()
-    experiment._remember(whole, fault)
+    fault.remember()
     fault.strike()
     assert experiment.heal(whole) == "power_cut"
     cluster.ready(whole, timeout=5)
