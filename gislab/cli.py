@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
         lab = settings.read(options.lab)
         if options.lab:
             os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
-        if options.heals:
+        if options.heals and not getattr(options, "list", False):
             experiment.heal(lab, say=_say)
         return options.do(lab, options) or 0
     except KeyboardInterrupt:
@@ -126,7 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
     one = verb("experiment", _experiment, "break a part, again and again, and measure what it "
                "costs", heals=True)
-    one.add_argument("fault", metavar="FAULT", help=", ".join(faults.ALL))
+    one.add_argument("fault", metavar="FAULT", nargs="?", help=", ".join(faults.ALL))
+    one.add_argument("--list", action="store_true", help="break nothing; say of each fault what "
+                     "one should see, and how it is undone")
+    one.add_argument("--service", help="which one service_killed and service_frozen strike")
+    one.add_argument("--pi", help="on which Pi they do")
+    one.add_argument("--force", action="store_true", help="even if the Pis that answer and are "
+                     "not struck are no majority")
     one.add_argument("--trials", type=int, default=1, metavar="N", help="1; 6 for an interval")
     one.add_argument("--settle", type=float, default=5, metavar="S", help="seconds between trials")
     one.add_argument("--rate", type=float, default=10, metavar="HZ", help="questions per second "
@@ -271,17 +277,32 @@ def _torture(lab, options) -> int:
 
 
 def _experiment(lab, options) -> int:
+    if options.list or not options.fault:
+        for fault, what, touches, see, undone, on_pis in faults.table(lab).itertuples(index=False):
+            _say(f"{fault}: {what} (touches {touches})\n    see: {see}\n"
+                 f"    undone: {undone}; on real Pis: {on_pis}")
+        return 0 if options.list else 2
+    chosen = {word: getattr(options, word) for word in ("service", "pi", "force")
+              if getattr(options, word)}
+    if chosen and options.setup:
+        raise ValueError(f"--setup {options.setup} leaves nothing to choose: without --service, "
+                         "--pi and --force")
     before = run.load_all(options.against) if options.against else []
-    what = options.fault + (f"-{options.setup}" if options.setup else "")
+    what = "-".join([options.fault, *map(str, filter(None, (options.service, options.pi)))])
+    what += (f"-{options.setup}" if options.setup else "")
     folder = options.folder or run.folder_for(experiment.RUNS, f"{what}-trials")
     there = setup2016.standing(lab, say=_say) if options.setup else contextlib.nullcontext()
     try:
         with there:
-            made = experiment.repeat(lab, options.fault, options.trials, settle=options.settle,
+            fault = (lambda lab: faults.named(lab, options.fault, **chosen)) if chosen else \
+                options.fault
+            made = experiment.repeat(lab, fault, options.trials, settle=options.settle,
                                      rate=options.rate, seed=options.seed, folder=folder,
                                      say=_say)
     except KeyboardInterrupt:
-        old = f"--setup {options.setup} " if options.setup else ""
+        old = f"--setup {options.setup} " if options.setup else "".join(
+            f"--{word} {value} " if value is not True else f"--{word} "
+            for word, value in chosen.items())
         _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
              f"{old}--folder {folder}; to look at what is there: gislab show {folder}")
         return 130

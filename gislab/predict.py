@@ -111,6 +111,16 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
         "consul_leader_lost": lambda: NONE,
         "consul_majority_lost": lambda: NONE,  # Patroni's failsafe mode
         "cpu_full": lambda: NONE,
+        "service_frozen": lambda: NO_THEORY,  # it says not which service, on which Pi
+        "swarm_leader_lost": lambda: at_worst(database_moves(t) if probe in SQL else maps_move(t)),
+        "swarm_majority_lost": lambda: lasts(t, "no majority is left") if probe in SQL
+        else at_worst(maps_move(t)),
+        "registry_lost": lambda: NONE,
+        "network_halves": lambda: cut_off(t, probe),
+        "lossy": lambda: NO_THEORY,  # by chance
+        "slow": lambda: NO_THEORY,  # it depends on the size of the answers
+        "memory_limit": lambda: NONE if probe in SQL else NO_THEORY,
+        "disk_full": lambda: NONE,
     }[fault]()
 
 

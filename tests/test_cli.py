@@ -219,6 +219,39 @@ def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsy
     assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
 
 
+def test_faults_are_listed_with_what_one_should_see_and_nothing_is_mended(monkeypatch, capsys):
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: pytest.fail("it was asked only"))
+    assert cli.main(["experiment", "--list"]) == 0
+    said = capsys.readouterr().out
+    assert "unplugged: cable pulled: VIP and primary (touches vip, maps, sql)" in said
+    assert said.count("    see: ") == said.count("; on real Pis: ") == len(cli.faults.ALL)
+
+
+@pytest.mark.parametrize("words, told", [
+    (["service_frozen", "--service", "pgpool", "--pi", "pi2"], "pgpool on pi2 frozen"),
+    (["pi_power_cut", "--pi", "pi3"], "power cut: pi3"),
+    (["power_cut", "--force"], "power cut: VIP and primary")])
+def test_a_fault_is_told_what_it_leaves_open(monkeypatch, tmp_path, words, told):
+    made = []
+
+    def repeat(lab, fault, n, **how):
+        made.append(fault(lab))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli.experiment, "repeat", repeat)
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    said = []
+    monkeypatch.setattr(cli, "_say", said.append)
+    assert cli.main(["experiment", *words, "--folder", "kept"]) == 130
+    assert made[0].title == told and made[0].force is ("--force" in words)
+    assert f"gislab experiment {words[0]} --trials 1 {' '.join(words[1:])} --folder" in said[-1]
+
+
+def test_of_the_set_up_of_2016_nothing_is_left_to_choose(monkeypatch, capsys):
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    assert cli.main(["experiment", "power_cut", "--setup", "2016", "--pi", "pi1"]) == 1
+    assert "--setup 2016 leaves nothing to choose" in one_line(capsys)
+
+
 def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
     def interrupt(*_, **how):
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ from gislab import (
     experiment,
     faults,
     history,
+    nodes,
     outage,
     postgis,
     probe,
@@ -91,6 +92,7 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     state = {"broken": False, "held": [], "line": 1, "mend": lambda: None, "struck": []}
     monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
+    monkeypatch.setattr(nodes, "alive", lambda lab: lab.machines)
     monkeypatch.setattr(experiment, "first_row", lambda lab: 1000)
     monkeypatch.setattr(experiment, "final_reads", lambda lab, first, end, **how: history.reads(
         {reader: {row: state["held"].count(row) for row in state["held"]}

@@ -67,4 +67,5 @@ def consul_majority_lost(lab: Lab) -> Fault:
                  victims.consul_servers(2), blows.pause_consul, blows.unpause,
                  see="nothing: Patroni's failsafe mode keeps the primary, but no failover could "
                      "come",
-                 undone=THAW)
+                 undone=THAW,
+                 wide=True)

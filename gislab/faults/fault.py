@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from .. import journal
+from .. import journal, nodes
 from ..settings import Lab
-from ..victims import Target
+from ..victims import FaultError, Target
 
 # How a fault is undone, on virtual Pis and on real ones.
 SWARM = "Swarm starts another container, unasked"
@@ -44,11 +44,16 @@ class Fault:
     see: str = ""  # what a client, or `gislab status`, is to show of it
     undone: str = ""  # how, on virtual Pis ...
     on_pis: str = SAME  # ... and on real ones
+    wide: bool = False  # it is meant to strike more Pis than a majority can do without
+    force: bool = False  # strike although the rest would be no majority
     _open: AbstractContextManager | None = field(default=None, init=False, repr=False)
 
     def aim(self) -> Target:
-        """Choose the victim, once; FaultError if there is none."""
-        self.target = self.target or self.find(self.lab)
+        """Choose the victim, once; FaultError if there is none, or if too much is broken."""
+        if self.target is None:
+            found = self.find(self.lab)
+            self._spare_a_majority(found)
+            self.target = found
         return self.target
 
     def strike(self) -> None:
@@ -94,6 +99,20 @@ class Fault:
                 self.undo()
                 note("undone", target.what)
                 journal.forget(self.lab)
+
+    def _spare_a_majority(self, target: Target) -> None:
+        """Refuse what comes on top of another failure, and leaves too few Pis to go on."""
+        if self.force:
+            return
+        names = [machine.name for machine in self.lab.machines]
+        silent = set(names) - {node.name for node in nodes.alive(self.lab)}
+        struck = silent if self.wide else silent | (set(target.nodes) & set(names))
+        if len(struck) > (0 if self.wide else (len(names) - 1) // 2):
+            raise FaultError(
+                f"{self.name} would strike {target.what}"
+                + (f" while {', '.join(sorted(silent))} does not answer" if silent else "")
+                + ": the rest would be no majority, and might need you to mend it. See: gislab "
+                "status; or do it all the same: --force, in Python named(..., force=True)")
 
     def __enter__(self) -> Fault:
         self._open = self.broken()

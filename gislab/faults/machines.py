@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import blows, victims
 from ..settings import Lab
-from .colours import GREY, ROSE, VERMILION, WINE
+from .colours import COBALT, GREY, NAVY, ROSE, VERMILION, WINE
 from .fault import BY_HAND_CABLE, BY_HAND_POWER, CABLE, POWER, Fault
 
 
@@ -18,10 +18,11 @@ def power_cut(lab: Lab) -> Fault:
                  undone=POWER, on_pis=BY_HAND_POWER)
 
 
-def pi_power_cut(lab: Lab, pick: int = 0) -> Fault:
-    """Cut the power of the Pi at place `pick`, whatever it does at that moment."""
-    return Fault(lab, "pi_power_cut", "power cut: any Pi", ROSE, ("vip", "maps", "sql"),
-                 victims.machine(pick), blows.cut_power, blows.give_power,
+def pi_power_cut(lab: Lab, pick: int = 0, pi: str = "") -> Fault:
+    """Cut the power of the Pi of that name, or at place `pick`, whatever it does just then."""
+    return Fault(lab, "pi_power_cut", f"power cut: {pi or 'any Pi'}", ROSE,
+                 ("vip", "maps", "sql"), victims.machine(pick, pi), blows.cut_power,
+                 blows.give_power,
                  see="as much as that Pi was for: with neither VIP nor primary on it, next to "
                      "nothing",
                  undone=POWER, on_pis=BY_HAND_POWER)
@@ -34,7 +35,8 @@ def primary_and_standby_dark(lab: Lab) -> Fault:
                  blows.give_power,
                  see="maps may go on, writes are refused for as long as it lasts: one Pi is no "
                      "majority",
-                 undone=POWER, on_pis=BY_HAND_POWER)
+                 undone=POWER, on_pis=BY_HAND_POWER,
+                 wide=True)
 
 
 def unplugged(lab: Lab) -> Fault:
@@ -44,3 +46,23 @@ def unplugged(lab: Lab) -> Fault:
                  see="for clients a power cut; yet the Pi lives, and must not think that it is "
                      "primary still",
                  undone=CABLE, on_pis=BY_HAND_CABLE)
+
+
+def swarm_leader_lost(lab: Lab) -> Fault:
+    """Cut the power of the Pi that leads the Swarm, whatever else it does."""
+    return Fault(lab, "swarm_leader_lost", "power cut: the Swarm's leader", COBALT,
+                 ("vip", "maps", "sql"), victims.swarm_leader, blows.cut_power, blows.give_power,
+                 see="of the leader itself nothing: what runs needs no leader, another is elected "
+                     "within seconds; else as pi_power_cut",
+                 undone=POWER, on_pis=BY_HAND_POWER)
+
+
+def swarm_majority_lost(lab: Lab) -> Fault:
+    """Cut the power of the Swarm's leader and of so many managers that the rest is no majority."""
+    return Fault(lab, "swarm_majority_lost", "power cut: the Swarm's majority", NAVY,
+                 ("vip", "maps", "sql"), victims.swarm_majority, blows.cut_power,
+                 blows.give_power,
+                 see="`docker node ls` says that the Swarm has no leader: what is left runs on, "
+                     "nothing is replaced; with power it has its quorum again (docs/faults.md)",
+                 undone=POWER, on_pis=BY_HAND_POWER,
+                 wide=True)

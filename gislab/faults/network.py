@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import blows, cuts, victims
 from ..settings import Lab
-from .colours import FOREST, MAUVE, OLIVE, SAND, TEAL
+from .colours import FOREST, MAUVE, MINT, OLIVE, SAND, STRAW, TANGERINE, TEAL
 from .fault import RULES, Fault
 
 
@@ -38,7 +38,8 @@ def link_cut(lab: Lab) -> Fault:
     return Fault(lab, "link_cut", "network cut: primary from one replica", SAND, ("vip", "sql"),
                  victims.a_replica_beside, blows.cut_link, blows.join,
                  see="at most one of three links is missing: often nothing is to be seen",
-                 undone=RULES)
+                 undone=RULES,
+                 wide=True)
 
 
 def ring_cut(lab: Lab) -> Fault:
@@ -46,4 +47,34 @@ def ring_cut(lab: Lab) -> Fault:
     return Fault(lab, "ring_cut", "network cut: a ring", MAUVE, ("vip", "sql"),
                  victims.every_machine, blows.cut(lambda lab, name: cuts.ring(lab)), blows.join,
                  see="no Pi hears a majority that hears it: writes are refused until it is undone",
+                 undone=RULES,
+                 wide=True)
+
+
+def network_halves(lab: Lab) -> Fault:
+    """Split the network in two halves, with the primary in the smaller one."""
+    return Fault(lab, "network_halves", "network split: primary in the minority", MINT,
+                 ("vip", "sql"), victims.pi_of_primary, blows.cut(cuts.halves), blows.join,
+                 see="the larger half elects a primary of its own; each half has a VIP of its own",
                  undone=RULES)
+
+
+def lossy(lab: Lab, share: float = 0.1) -> Fault:
+    """Lose packets between the Pis by chance: of ten, one."""
+    return Fault(lab, "lossy", f"network loses {share:.0%} of all packets", STRAW,
+                 ("vip", "maps", "sql"), victims.every_machine,
+                 blows.cut(cuts.everywhere, share), blows.join,
+                 see="the median stays, p99 becomes long: what is lost is sent again; three lost "
+                     "adverts in a row move the VIP for nothing",
+                 undone=RULES,
+                 wide=True)
+
+
+def slow(lab: Lab) -> Fault:
+    """Slow what the Pis send to each other: by netem, or without it by a narrow pipe."""
+    return Fault(lab, "slow", "network between the Pis slow", TANGERINE, ("vip", "maps", "sql"),
+                 victims.every_link, blows.slow, blows.fast,
+                 see="every answer that two Pis have a part in comes later, none fails; a write "
+                     "waits for a replica",
+                 undone=RULES,
+                 wide=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .. import blows, victims
 from ..settings import Lab
-from .colours import BLUE, GREEN, MOSS, PEACH, SKY
-from .fault import SWARM, Fault
+from .colours import BLUE, GREEN, MOSS, PALE, PEACH, PEAR, PINK, RED, SKY
+from .fault import SWARM, THAW, Fault
 
 
 def map_server_killed(lab: Lab) -> Fault:
@@ -52,4 +52,47 @@ def cpu_full(lab: Lab) -> Fault:
     return Fault(lab, "cpu_full", "every processor busy", PEACH, ("vip", "maps", "sql"),
                  victims.every_machine, blows.busy, blows.idle,
                  see="answers come later, none fails, and no role moves",
-                 undone="the busy processes are ended; after 15 minutes they end by themselves")
+                 undone="the busy processes are ended; after 15 minutes they end by themselves",
+                 wide=True)
+
+
+def service_frozen(lab: Lab, service: str = "haproxy", pi: str = "") -> Fault:
+    """Freeze the container of a service on a Pi: it lives, keeps its connections, and is silent.
+
+    By default on the first Pi that runs it; HAProxy and Keepalived where the VIP is.
+    """
+    where = f" on {pi}" if pi else ""
+    return Fault(lab, "service_frozen", f"{service}{where} frozen", PEAR, ("vip", "maps", "sql"),
+                 victims.at_the_door(service, pi), blows.pause, blows.unpause,
+                 see="longer than if it were killed: nobody is refused, so everybody waits for "
+                     "a check; and Swarm calls it Running",
+                 undone=THAW)
+
+
+def memory_limit(lab: Lab) -> Fault:
+    """Leave a map server a quarter of the memory that it uses."""
+    return Fault(lab, "memory_limit", "a map server short of memory", PINK, ("maps",),
+                 victims.container_of("mapserver"), blows.squeeze, blows.relieve,
+                 see="the kernel ends the server or its workers, and HAProxy asks the others; "
+                     "`docker service ps gis_mapserver` may say 137",
+                 undone="it has its memory back; if it did not survive, Swarm has replaced it")
+
+
+def disk_full(lab: Lab) -> Fault:
+    """Fill the small disk in memory in which a map server keeps its catalog.
+
+    Not the database's: on virtual Pis that is the disk of this machine.
+    """
+    return Fault(lab, "disk_full", "the disk of a map server full", RED, ("maps",),
+                 victims.container_of("mapserver"), blows.fill, blows.clear,
+                 see="maps go on; but the server cannot take a new catalog, and stops reporting: "
+                     "after 20 s `gislab catalog` does not name it",
+                 undone="the file that fills it is removed")
+
+
+def registry_lost(lab: Lab) -> Fault:
+    """Freeze the registry on this machine, from which the Pis pull their images."""
+    return Fault(lab, "registry_lost", "the registry lost", PALE, ("images",),
+                 victims.the_registry, blows.pause_registry, blows.unpause_registry,
+                 see="nothing: each Pi has its images; only an update to a new one waits",
+                 undone=THAW)
