@@ -67,7 +67,7 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
         def note(kind: str, what: str = "") -> None:
             events.append((probes.now(), kind, what, fault.name))
 
-        say(f"{fault.title}: {before:g} s of calm, then {target.what}")
+        say(f"{fault.title}: {before:.0f} s of calm, then {target.what}")
         probes.watch(before)
         with broken(lab, fault, note, say=say):
             probes.watch(during)
@@ -236,6 +236,11 @@ def _undo(lab: Lab, say) -> str | None:
     left = journal.left(lab)  # its driver may have undone it since
     if not left:
         return None
+    if left.get("setup") and not setup2016.stands(lab):  # ours was put back meanwhile
+        say(f"{left['fault']}: was left behind in the set-up of 2016, which is gone")
+        setup2016.lights_on(lab, say=say)
+        journal.forget(lab)
+        return left["fault"]
     fault = (faults2016 if left.get("setup") else faults).named(lab, left["fault"])
     fault.target = faults.Target(**left["target"])
     say(f"{fault.title}: was left behind on {fault.target.node}; undoing it")

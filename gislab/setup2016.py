@@ -46,7 +46,8 @@ VOLUME = f"{stack.NAME}_postgis2016"
 # There was no way to a database but Pgpool's, and no layer here but `alive`.
 LANES = tuple(lane for lane in (*probe.LANES, "features") if lane != "write_primary")
 SERVERS = ("postgis1", "postgis2")
-LEAVES = (*SERVERS, "mapserver1", "mapserver2", "mapserver3")  # they wait for nobody
+MAPS = ("mapserver1", "mapserver2", "mapserver3")
+LEAVES = (*SERVERS, *MAPS)  # they wait for nobody
 DOORS = ("pgpool", "haproxy")  # they keep what they once knew of the leaves
 
 
@@ -144,18 +145,14 @@ def start_again(lab: Lab, say=print) -> None:
     """Start what has ended, as a person had to: nothing else did, see stack/2016.yml.
 
     First what waits for nobody; then Pgpool and HAProxy, which hold on to the addresses that they
-    once looked up, and Pgpool to its word that a server is dead.
+    once looked up, and Pgpool to its word that a server is dead. Where a Pgpool is gone with its
+    Pi, a map server may wait for the answer to a query for good: no timeout was asked for.
     """
     until(lambda: _swarm_whole(lab), what="the Swarm", timeout=120, every=1)
     ended = lacking(lab)
-    first = [service for service in ended if service in LEAVES]
+    hung = MAPS if "pgpool" in ended else ()
+    first = [service for service in LEAVES if service in (*ended, *hung)]
     _update(lab, first)
-
-    def run() -> None:
-        missing = [service for service in lacking(lab) if service in LEAVES]
-        if missing:
-            raise NotYet(", ".join(missing))
-    until(run, what="what ended to run again", timeout=120, every=1)
     stale = set(DOORS) if first else {
         door for door, ask in zip(DOORS, (_sql_answers, _maps_answer), strict=True)
         if door not in ended and _fails(ask, lab)}
@@ -191,9 +188,13 @@ def first_row(lab: Lab) -> int:
 def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[tuple]:
     """Read from both servers which rows from `first` up to `end` each holds, and how often.
 
-    Only once no write is under way on either. Returns the lines of run.Run.rows.
+    Only once no write is under way on either. One whose Pgpool is gone with its Pi would be for
+    two hours (tcp_keepalive_time), and can only be rolled back: after 15 s it is ended.
+    Returns the lines of run.Run.rows.
     """
-    query = ("select 'open', count(*) from pg_locks where relation = 'lab.writes'::regclass and "
+    query = ("do $$ begin perform pg_terminate_backend(pid) from pg_stat_activity where "
+             "backend_xid is not null and xact_start < now() - interval '15 s'; end $$; "
+             "select 'open', count(*) from pg_locks where relation = 'lab.writes'::regclass and "
              "mode = 'RowExclusiveLock' and granted; select id, count(*) from lab.writes "
              f"where id >= {first} and id < {end} group by id order by id")
 
@@ -266,9 +267,14 @@ def _fails(ask, lab: Lab) -> bool:
 
 
 def _update(lab: Lab, services: list[str]) -> None:
+    """Have Swarm replace the containers of some services, all at once, and wait for it."""
     manager = nodes.manager(lab)
     for service in services:
-        manager.docker("service", "update", "--detach", "--force", f"{stack.NAME}_{service}")
+        manager.docker("service", "update", "--detach", "--force", "--update-parallelism", "0",
+                       "--update-monitor", "1s", f"{stack.NAME}_{service}")
+    for service in services:
+        until(lambda name=f"{stack.NAME}_{service}": stack.updated(manager, name),
+              what=f"{service} to be started again", timeout=120, every=0.5)
 
 
 def _clear(lab: Lab, say) -> None:

@@ -233,6 +233,15 @@ def _files(file: str) -> dict[str, bytes]:
         not p.name.startswith(others) if file == FILE else p.name.startswith(own))}
 
 
+def updated(manager: nodes.Node, name: str) -> str:
+    """Return how the last update of a service ended, e.g. `completed`; NotYet while it goes on."""
+    state = manager.docker("service", "inspect", name, "--format",
+                           "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
+    if state in ("", "updating"):
+        raise NotYet("Swarm replaces its tasks one by one")
+    return state
+
+
 def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     """Return what ${...} in the stack file stands for."""
     images = {f"IMAGE_{name.upper()}": registry.reference(lab, name)
@@ -269,20 +278,12 @@ def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -
         manager.docker("service", "update", "--detach", "--force", *how, name)
     except CommandFailed as error:
         raise StackError(f"{service} cannot be updated: {error.result.err.strip()}") from None
-    state = until(lambda: _updated(manager, name), what=f"{service} to be updated",
+    state = until(lambda: updated(manager, name), what=f"{service} to be updated",
                   timeout=timeout, every=1, progress=progress)
     if state != "completed":
         raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
                          f"see: docker service ps {name}, then gislab up")
     wait(lab, say=None, timeout=timeout)
-
-
-def _updated(manager: nodes.Node, name: str) -> str:
-    state = manager.docker("service", "inspect", name, "--format",
-                           "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
-    if state in ("", "updating"):
-        raise NotYet("Swarm replaces its tasks one by one")
-    return state
 
 
 def _deployed(manager: nodes.Node) -> str:

@@ -264,6 +264,7 @@ def there(paper, swarm, monkeypatch, tmp_path):
     table = tmp_path / "arp"
     table.write_text("IP address  HW type  Flags  HW address  Mask  Device\n"
                      f"{paper.vip}  0x1  0x2  02:00:00:00:00:03  *  br-1\n")
+    swarm.answer("docker", "service", "inspect", out="completed")
     monkeypatch.setattr(faults2016, "NEIGHBOURS", table)
     monkeypatch.setattr(setup2016, "_sql_answers", lambda lab: None)
     monkeypatch.setattr(setup2016, "_maps_answer", lambda lab: None)
@@ -325,6 +326,13 @@ def test_what_ended_is_started_first_and_then_whoever_holds_on_to_it(paper, ther
     setup2016.start_again(paper, say=quiet)
     started = [command.split("_")[-1] for _, command in there.sent("docker", "service", "update")]
     assert started == ["mapserver1", "pgpool", "haproxy"]
+
+
+def test_with_a_pgpool_the_answers_are_gone_that_map_servers_wait_for(paper, there):
+    end(there, "pgpool", 3)
+    setup2016.start_again(paper, say=quiet)
+    started = [command.split("_")[-1] for _, command in there.sent("docker", "service", "update")]
+    assert started == [*setup2016.MAPS, "pgpool", "haproxy"]
 
 
 def test_a_dead_door_alone_is_started_and_nobody_else(paper, there):

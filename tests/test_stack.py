@@ -219,8 +219,8 @@ def test_an_update_that_swarm_stops_is_told_with_the_remedy(paper, swarm):
     """A new task did not run; the others still do."""
     swarm.answer("docker", "service", "update")
     swarm.answer("docker", "service", "inspect", "gis_mapserver", out="paused")
-    with pytest.raises(stack.StackError, match="mapserver: Swarm paused the update to "
-                       "here/new:1, since a new task did not run; .*gislab up"):
+    with pytest.raises(stack.StackError, match="mapserver: Swarm paused the update, "
+                       "since a new task did not run; .*gislab up"):
         stack.update(paper, "mapserver", "here/new:1")
     (_, command), = swarm.sent("docker", "service", "update")
     assert "--force --image here/new:1" in command and command.endswith("gis_mapserver")
