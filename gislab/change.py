@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import outage, probe, run
-from .run import RUNS, Run
+from .run import RUNS, Run, placed
 from .settings import Lab
 
 LANES = ("maps", "features")
@@ -53,6 +53,7 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
     return result
 
 
+@placed
 def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run and lane: questions, failed ones, and how long answers took.
 

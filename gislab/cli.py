@@ -345,7 +345,8 @@ def _written(value) -> str:
 
 
 def _show(frame: pd.DataFrame, title: str | None = None) -> None:
-    shown = Table(title=title, title_justify="left")
+    where = frame.columns.name  # of what was measured, see run.placed
+    shown = Table(title=f"{title}: {where}" if title and where else title, title_justify="left")
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column]) and frame[column].dtype != bool
         # as text: a unit in brackets is no markup

@@ -13,6 +13,7 @@ import requests
 from . import (
     backup,
     catalog,
+    clearance,
     consul,
     durability,
     images,
@@ -125,14 +126,20 @@ def down(lab: Lab, say=print) -> None:
 
     What was noted of it as it stood is forgotten. Its keys and secrets stay in its home: with
     them it comes up again as the same lab.
+
+    Raises
+    ------
+    NodeError : a real Pi did not answer, or still holds something of the lab; says what.
     """
     images.engine.ensure(say=say)
-    if lab.kind == "pi":
-        _clear_pis(lab, say)
+    left = clearance.clear(lab, say=say) if lab.kind == "pi" else []
     virtual.down(lab, say=say)
     for name in ("known_hosts", "map_server", "fault.json", "fault.lock", "restore.json",
                  "setup.json"):
         (lab.home / name).unlink(missing_ok=True)
+    if left:
+        raise nodes.NodeError(f"not removed: {'; '.join(left)}. See to it, and run: gislab down "
+                              "once more")
 
 
 def consul_peers(lab: Lab) -> dict[str, str]:
@@ -250,19 +257,3 @@ def _or(ask, otherwise):
         return ask()
     except (CommandFailed, NotYet, TimeoutError, RuntimeError, OSError):
         return otherwise
-
-
-def _clear_pis(lab: Lab, say) -> None:
-    try:
-        stack.remove(lab, say=say)
-    except nodes.NodeError:
-        say("swarm: none stands")
-    for node in nodes.alive(lab):
-        node.run(["docker", "swarm", "leave", "--force"], check=False)
-        for volume in ("consul", "postgis", "backup", "postgis2016"):
-            node.run(["docker", "volume", "rm", "--force", f"{stack.NAME}_{volume}"],
-                     check=False)
-        node.run(["rm", "-rf", stack.ON_PI])
-        left = node.docker("ps", "-aq", "--filter",
-                           f"label=com.docker.stack.namespace={stack.NAME}")
-        say(f"{node.name}: " + (f"still holds {left}" if left else "nothing of the lab is left"))

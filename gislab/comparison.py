@@ -19,7 +19,7 @@ import geopandas
 import pandas as pd
 
 from . import history, outage
-from .run import Run
+from .run import Run, placed
 
 LANES = ("maps", "sql_read", "sql_write")  # asked of both set-ups, in the same way
 STEADY = 1.0  # seconds without a failure, at the least, that a recovery takes
@@ -82,6 +82,7 @@ def lanes(runs: Iterable[Run]) -> list[str]:
     return [lane for lane in LANES if all(lane in run.probes for run in runs)]
 
 
+@placed
 def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one line per fault and set-up: what broke, for how long, what became of the writes.
 

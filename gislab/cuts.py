@@ -55,13 +55,18 @@ def mend(lab: Lab) -> None:
     def ask() -> None:
         for name in sorted(left):
             try:
-                nodes.get(lab, name).run(["sh", "-c", _FORGET])
+                mend_on(nodes.get(lab, name))
             except Unreachable:
                 continue
             left.discard(name)
         if left:
             raise NotYet(f"{', '.join(sorted(left))} cannot be reached; see: gislab status")
     until(ask, what="the network to be mended", timeout=30, every=1)
+
+
+def mend_on(node: nodes.Node) -> None:
+    """Let one Pi hear all others again; safe to repeat, and where nothing was cut."""
+    node.run(["sh", "-c", _FORGET])
 
 
 def cuts(lab: Lab) -> dict[str, int]:

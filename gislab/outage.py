@@ -25,7 +25,7 @@ import pandas as pd
 
 from . import history
 from .history import Verdict
-from .run import Run
+from .run import Run, placed
 
 # layer -> the lanes that ask it; None: all. Every question comes through the address.
 LAYERS = {"address": None, "maps": ("maps", "features"), "reads": ("sql_read",),
@@ -97,6 +97,7 @@ def writes(run: Run) -> Verdict:
     return history.check(history.attempts(run.samples), run.rows)
 
 
+@placed
 def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run and lane, for a reader: seconds, counts, milliseconds."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
@@ -115,6 +116,7 @@ def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@placed
 def layers_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run and layer: longest outage, time without success in all."""
     runs = [runs] if isinstance(runs, Run) else list(runs)
@@ -126,6 +128,7 @@ def layers_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
         "failed": o.failed, "unknown": o.unknown, "asked": o.asked} for fault, o in found])
 
 
+@placed
 def writes_table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run: how many writes were acknowledged, lost, and so on.
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from . import outage
-from .run import Run
+from .run import Run, placed
 
 # what must have a holder for a lane to succeed; maps read from any replica
 ROLES = {"maps": ("vip",), "features": ("vip",)}
@@ -89,6 +89,7 @@ def move(run: Run, role: str) -> Move | None:
                                               lines[lines["t"] >= strike])
 
 
+@placed
 def table(runs: Run | Iterable[Run]) -> pd.DataFrame:
     """Return one line per run and lane that had an outage: what moved, and the phases."""
     runs = [runs] if isinstance(runs, Run) else list(runs)

@@ -6,11 +6,13 @@ folder of a run, column by column, is told in docs/run-format.md.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,6 +154,30 @@ def about(lab: Lab, **more: object) -> dict:
                    "system": f"{platform.system()} {platform.release()}"},
         **more,
     }
+
+
+def where(run: Run) -> str:
+    """Say where a run was made: on virtual or real Pis, with which map server."""
+    names = {"mapserver": "MapServer", "geoserver": "GeoServer"}
+    kind = {"virtual": "virtual Pis", "pi": "real Pis"}.get(run.settings.get("kind"), "?")
+    server = run.settings.get("map_server", "?")
+    old = f", the set-up of {run.settings['setup']}" if run.settings.get("setup") else ""
+    return (f"{run.settings.get('kind', '?')} lab ({kind}), maps by "
+            f"{names.get(server, server)}{old}")
+
+
+def places(runs: Iterable[Run]) -> str:
+    """Say where all these runs were made; most often it is one place."""
+    return " / ".join(dict.fromkeys(where(run) for run in runs))
+
+
+def placed(table: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Have a function of runs that returns a table say over its columns where they were made."""
+    @functools.wraps(table)
+    def tell(runs: Run | Iterable[Run], *more, **how) -> pd.DataFrame:
+        runs = [runs] if isinstance(runs, Run) else list(runs)
+        return table(runs, *more, **how).rename_axis(columns=places(runs) or None)
+    return tell
 
 
 def frame(rows: list | pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

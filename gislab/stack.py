@@ -81,15 +81,20 @@ def wait(lab: Lab, say=print, timeout: float = 300) -> None:
 
 
 def settled(lab: Lab) -> None:
-    """Raise NotYet while a task is missing, or Swarm still replaces some."""
-    missing = []
+    """Raise NotYet while a task is missing, or Swarm still replaces some.
+
+    A missing one is told with the last error of its service, e.g. that a port is taken.
+    """
+    missing = {}
     listed = services(lab)
     for service in listed:
         running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
         if running != wanted:
-            missing.append(f"{service['Name'].removeprefix(NAME + '_')} {running}/{wanted}")
+            missing[service["Name"].removeprefix(NAME + "_")] = f"{running}/{wanted}"
     if missing:
-        raise NotYet(", ".join(missing))
+        said = _errors(lab)
+        raise NotYet(", ".join(f"{name} {count}" + (f" ({said[name]})" if name in said else "")
+                               for name, count in missing.items()))
     out = nodes.manager(lab).docker(
         "service", "inspect", *[service["Name"] for service in listed], "--format",
         "{{.Spec.Name}}={{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
@@ -108,15 +113,7 @@ def services(lab: Lab) -> list[dict]:
 
 def tasks(lab: Lab) -> pd.DataFrame:
     """Return one row for each task that is wanted: service, node, state, since, error."""
-    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
-                                    "--filter", "desired-state=running", NAME)
-    rows = []
-    for line in out.splitlines():
-        task = json.loads(line)
-        state, _, since = task["CurrentState"].partition(" ")
-        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
-                     "node": task["Node"], "state": state, "since": since,
-                     "error": task["Error"].strip('"')})
+    rows = _tasks(lab, "--filter", "desired-state=running")
     table = pd.DataFrame(rows, columns=["service", "node", "state", "since", "error"])
     return table.sort_values(["service", "node"], ignore_index=True)
 
@@ -225,6 +222,30 @@ def remove(lab: Lab, say=print) -> None:
     say(f"stack {NAME}: removed")
 
 
+def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
+    """Return `docker stack ps`, of each place in a service the newest task first."""
+    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
+                                    *which, NAME)
+    rows = []
+    for line in out.splitlines():
+        task = json.loads(line)
+        state, _, since = task["CurrentState"].partition(" ")
+        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
+                     "node": task["Node"], "state": state, "since": since,
+                     "error": task["Error"].strip('"')})
+    return rows
+
+
+def _errors(lab: Lab) -> dict[str, str]:
+    """Return service -> the last error of its tasks, those that have ended among them."""
+    found: dict[str, str] = {}
+    for task in _tasks(lab):
+        if task["error"]:
+            where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
+            found.setdefault(task["service"], where + task["error"][-200:])
+    return found
+
+
 def _files(file: str) -> dict[str, bytes]:
     """Return a stack file and what belongs to it: 2016-... to 2016.yml, the rest to gis.yml."""
     others = tuple(p.stem for p in FOLDER.glob("*.yml") if p.name != FILE)
@@ -281,8 +302,9 @@ def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -
     state = until(lambda: updated(manager, name), what=f"{service} to be updated",
                   timeout=timeout, every=1, progress=progress)
     if state != "completed":
-        raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
-                         f"see: docker service ps {name}, then gislab up")
+        to = f" to {how[1]}" if how[:1] == ("--image",) else ""
+        raise StackError(f"{service}: Swarm {state} the update{to}, since a new task did not run;"
+                         f" see: docker service ps {name}, then gislab up")
     wait(lab, say=None, timeout=timeout)
 
 

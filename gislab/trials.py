@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from . import comparison, outage, phases, predict
-from .run import Run
+from .run import Run, placed
 
 ENOUGH = 6  # trials for an interval of 95 %
 RESAMPLES = 10_000
@@ -81,6 +81,7 @@ def ecdf(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     return ended, np.arange(1, len(ended) + 1) / max(1, len(values))
 
 
+@placed
 def table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one line per fault and lane: trials, median and its interval, p95, the extremes."""
     lines = []
@@ -95,6 +96,7 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@placed
 def compare(now: Iterable[Run], before: Iterable[Run], *, seed: int = 1) -> pd.DataFrame:
     """Tell for each fault and lane of both whether its outage has become longer.
 
@@ -121,6 +123,7 @@ def compare(now: Iterable[Run], before: Iterable[Run], *, seed: int = 1) -> pd.D
                                         "difference [s]", "95 % interval [s]", "verdict"])
 
 
+@placed
 def inside(runs: Iterable[Run], timing: predict.Timing | None = None) -> pd.DataFrame:
     """Tell for each fault and lane how many trials were as long as predict.py says.
 

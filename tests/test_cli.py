@@ -186,6 +186,8 @@ def test_a_saved_series_is_told_and_drawn_without_a_lab(saved, monkeypatch, caps
     assert cli.main(["show", str(saved / "old")]) == 0
     said = capsys.readouterr().out
     assert "median [s]" in said and "inside" in said and "write_primary" in said
+    for table in ("how long", "as predicted", "writes"):
+        assert f"{table}: virtual lab (virtual Pis), maps by MapServer" in said
     assert len(list((saved / "old" / "figures").glob("*.png"))) == 4
     assert cli.main(["show", str(saved / "old" / "001")]) == 0
     assert "serve again [s]" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 
 from gislab import database, datasets, loading, postgis
-from gislab.loading import copying, files, shapes
+from gislab.loading import copying, files, shapes, target
 from gislab.loading.shapes import LoadError
 
 HERE = [Point(1, 2), Point(3, 4)]
@@ -189,6 +189,29 @@ def test_a_file_is_asked_once_for_its_rows_however_often_it_is_read(monkeypatch)
     _, rows = files.survey(file, lambda *far: None)
     assert rows == file.rows == sum(map(len, file.frames())) == 177
     assert asked == [str(datasets.COUNTRIES)]
+
+
+@pytest.mark.parametrize("one, other", [("places", "places__loading"), ("a" * 60, "a" * 61),
+                                        ("x" * 50 + "_north", "x" * 50 + "_south")])
+def test_a_table_that_is_replaced_is_made_beside_it_under_a_name_of_its_own(one, other):
+    """Neither the name of a table that there is, nor that of another one's replacement."""
+    made = {name: into(name) for name in (one, other)}
+    assert len(set(made.values())) == 2
+    assert not {one, other, f"{one}__loading"} & set(made.values())
+    assert all(len(name) <= 63 for name in made.values())
+
+
+def into(name):
+    """Return the name under which rows are sent that are to replace a table."""
+    class Server:
+        def execute(self, statement, values=None):
+            return self
+
+        def fetchone(self):
+            return (name,)
+    (_, made), fresh = target.prepare(Server(), "public", name, [], "replace")
+    assert fresh
+    return made
 
 
 # --- live: through the VIP and back ------------------------------------------------------------

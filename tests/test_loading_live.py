@@ -286,6 +286,14 @@ def test_a_load_that_is_cut_leaves_all_or_nothing_and_again_gives_no_doubles(
     assert ask(server, "select count(*), count(distinct id) from t.rows") == [(120_000,) * 2]
 
 
+def test_a_table_with_the_name_of_a_replacement_is_in_nobodys_way(server, plain):
+    for name in ("t.places", "t.places__loading"):
+        loading.load(plain, datasets.points(5), name)
+    loading.load(plain, datasets.points(7), "t.places", if_exists="replace")
+    assert ask(server, "select (select count(*) from t.places), "
+                       "(select count(*) from t.places__loading)") == [(7, 5)]
+
+
 def test_a_reader_in_the_way_delays_a_replacement_and_sees_no_half_of_it(server, plain):
     loading.load(plain, datasets.points(10), "t.rows")
     with server.connect("gis", ) as reader:

@@ -82,6 +82,12 @@ def test_it_explains_shows_and_checks(book):
 
 
 @every
+def test_it_ends_with_checks(book):
+    """After them there is at most one look at what was checked."""
+    assert any("check." in cell.source for cell in code(book)[-2:])
+
+
+@every
 def test_it_ends_with_what_one_has_an_exercise_and_the_next_title(book):
     last = book.cells[-1].source
     assert last.startswith("## You now have") and "**Exercise.**" in last

@@ -1,7 +1,11 @@
 """The report: executed notebooks as pages that need no network and hold no secret."""
 
 import base64
+import html
+import json
 import re
+import shutil
+import subprocess
 
 import nbformat
 import pytest
@@ -92,6 +96,69 @@ def test_parameters_reach_their_notebook_and_only_chooses(lab, tmp_path):
     notebook(books, "02-b.ipynb", "assert n == 7")
     code, folder, _ = written(lab, tmp_path, only=["02"], parameters={"02-b": {"n": 7}})
     assert code == 0 and not (folder / "01-a.html").exists()
+
+
+# Everything that is wide: what a table, a line, a picture and an error may look like.
+WIDE = [PICTURE, "import pandas as pd\npd.DataFrame([['x' * 30] * 20] * 2)",
+        "print('word ' * 500)", "print('x' * 3000)",
+        "from matplotlib import pyplot as plt\nplt.subplots(figsize=(30, 2));",
+        "raise ValueError('y' * 3000)"]
+# Tells what is wider than the page: any figure, and what one cannot even scroll in.
+LOOK = """<script>
+const scrolls = e => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) ||
+                           scrolls(e.parentElement));
+const width = document.documentElement.clientWidth;
+const wide = [...document.body.querySelectorAll("*")].filter(e =>
+    e.getBoundingClientRect().right > width + 1 &&
+    (e.tagName == "IMG" || !scrolls(e.parentElement)));
+document.documentElement.setAttribute("data-seen", JSON.stringify(
+    {all: document.body.querySelectorAll("*").length,
+     wide: wide.map(e => e.outerHTML.slice(0, 200))}));
+</script>"""
+
+
+def seen(page, tmp_path, width):
+    """Return what a browser finds on a page: the number of its elements, and the wide ones."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
+                                                   "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("there is no Chromium on this machine")
+    looked = tmp_path / "looked.html"
+    before, end, after = page.rpartition("</body>")
+    looked.write_text(before + LOOK + end + after)
+    done = subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu",
+                           f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900",
+                           "--dump-dom", looked.as_uri()], capture_output=True, text=True,
+                          timeout=120)
+    found = re.search(r'data-seen="([^"]*)"', done.stdout)
+    assert found, done.stderr[-500:]
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.fixture(scope="module")
+def wide_report(tmp_path_factory):
+    """The report of a notebook in which everything is wide."""
+    folder = tmp_path_factory.mktemp("wide")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GISLAB_HOME", str(folder / "home"))
+        notebook(folder / "notebooks", "01-wide.ipynb", "# A wide one\n" + "z" * 300, *WIDE)
+        made = settings.make({"name": "reported", "map_server": "mapserver"})
+        return written(made, folder)[1]
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("name", ["index.html", "01-wide.html"])
+def test_nothing_on_a_page_is_wider_than_the_page(wide_report, tmp_path, name, width):
+    """No figure is clipped, no table and no line leads out of it."""
+    found = seen((wide_report / name).read_text(), tmp_path, width)
+    assert found["all"] > 30 and found["wide"] == []
+
+
+def test_what_is_wider_than_its_page_is_found(tmp_path):
+    page = "<body><p>a</p><div style='overflow-x: auto'><i style='display:block;width:9999px'>" \
+           "b</i></div><b style='display:block; width: 9999px'>c</b></body>"
+    found = seen(page, tmp_path, 800)
+    assert len(found["wide"]) == 1 and found["wide"][0].startswith("<b ")
 
 
 def test_no_notebook_is_an_error_that_names_those_there_are(lab, tmp_path):

@@ -171,8 +171,34 @@ def test_nothing_in_the_stack_is_privileged_or_reaches_the_engine():
 def test_waiting_names_the_services_that_are_not_whole(paper, swarm):
     swarm.answer(*SERVICES, out=replicas(consul="3/3", mapserver="1/3 (max 2 per node)",
                                          pgpool="2/3"))
+    swarm.answer(*PS)
     with pytest.raises(TimeoutError, match=r"all tasks running: .*\(mapserver 1/3, pgpool 2/3\)"):
         stack.wait(paper, timeout=0)
+
+
+# As Docker 26.1 tells of a host's port that another program has, and of one that a task has.
+TAKEN = ('"driver failed programming external connectivity on endpoint gis_haproxy.x1 (5cd0): '
+         'Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use"')
+NO_PLACE = '"no suitable node (host-mode port already in use on 1 node)"'
+
+
+def test_waiting_tells_why_a_task_is_missing(paper, swarm):
+    swarm.answer(*SERVICES, out=replicas(consul="3/3", haproxy="2/3", pgpool="2/3",
+                                         mapserver="2/3"))
+    rows = [("gis_haproxy.x1", "pi1", "Ready 1 second ago", ""),
+            ("gis_haproxy.x1", "pi1", "Rejected 2 seconds ago", TAKEN),
+            ("gis_haproxy.x1", "pi1", "Failed 9 minutes ago", '"task: non-zero exit (137)"'),
+            ("gis_pgpool.2", "", "Pending 4 seconds ago", NO_PLACE),
+            ("gis_mapserver.1", "pi3", "Starting 2 seconds ago", ""),
+            ("gis_consul.x1", "pi2", "Shutdown 1 hour ago", '"task: non-zero exit (1)"')]
+    swarm.answer(*PS, out="\n".join(json.dumps(
+        {"Name": n, "Node": p, "CurrentState": s, "Error": e}) for n, p, s, e in rows))
+    with pytest.raises(wait.NotYet) as told:
+        stack.settled(paper)
+    assert str(told.value) == (
+        f"haproxy 2/3 (pi1: {TAKEN[1:-1]}), "
+        f"pgpool 2/3 ({NO_PLACE[1:-1]}), mapserver 2/3")
+    assert "desired-state" not in swarm.sent(*PS)[0][1], "what was rejected is wanted no more"
 
 
 def test_waiting_ends_when_all_tasks_run(paper, swarm):

@@ -2,12 +2,13 @@
 
 import math
 
+import invented
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gislab import predict, run, trials
+from gislab import change, predict, run, trials
 
 
 def made(length, *, fault="power_cut", lane="maps", ends=True):
@@ -141,3 +142,15 @@ def test_what_has_nothing_to_tell_is_no_table():
         "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
     assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
         "how long", "writes"]
+
+
+def test_every_table_says_on_what_pis_and_with_which_map_server_it_was_measured():
+    runs = [invented.one(server="geoserver", seed=n) for n in range(2)]
+    place = "virtual lab (virtual Pis), maps by GeoServer"
+    shown = {**trials.tables(runs, runs), **trials.tables(runs[:1]),
+             "changes": change.table(runs[0])}
+    assert len(shown) > 6 and {name: table.columns.name for name, table in shown.items()} == \
+        dict.fromkeys(shown, place)
+    assert all(place in table._repr_html_() for table in shown.values())
+    mixed = trials.table([*runs, invented.one()])
+    assert mixed.columns.name == f"{place} / {place.replace('Geo', 'Map')}"

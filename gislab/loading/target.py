@@ -58,7 +58,7 @@ def prepare(connection, schema: str, name: str, columns: list[Column],
     if there and if_exists == "append":
         _check_fit(connection, schema, name, columns)
         return (schema, name), False
-    into = f"{name[:50]}__loading" if there else name
+    into = _beside(name) if there else name
     if schema != "public":
         connection.execute(sql.SQL("create schema if not exists {}").format(
             sql.Identifier(schema)))
@@ -101,6 +101,14 @@ def analyze(connection, table: tuple[str, str]) -> None:
     """
     connection.execute("set local default_statistics_target = 10")
     connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*table)))
+
+
+def _beside(name: str) -> str:
+    """Return what the new table is called until it replaces the old one: no other one's name.
+
+    Two long names may begin alike, and somebody may have a table places__loading.
+    """
+    return f"{name[:36]}_{md5(name.encode()).hexdigest()[:8]}__loading"
 
 
 def _stem(name: str) -> str:

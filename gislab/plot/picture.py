@@ -6,13 +6,12 @@ import base64
 import io
 import math
 import textwrap
-from collections.abc import Iterable
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .. import outage, predict
-from ..run import Run
+from ..run import Run, places, where  # noqa: F401, the figures take them from here
 
 LABELS = {"maps": "maps (WMS)", "features": "features (WFS)", "sql_read": "SQL read\n(Pgpool)",
           "sql_write": "SQL write\n(Pgpool)", "write_primary": "SQL write\n(primary)"}
@@ -66,21 +65,6 @@ def said(o: outage.Outage) -> str:
 def title(run: Run) -> str:
     """Return what a reader calls the fault of a run."""
     return run.settings.get("title") or run.fault.replace("_", " ") or "no fault"
-
-
-def where(run: Run) -> str:
-    """Say where a run was made: on virtual or real Pis, with which map server."""
-    names = {"mapserver": "MapServer", "geoserver": "GeoServer"}
-    kind = {"virtual": "virtual Pis", "pi": "real Pis"}.get(run.settings.get("kind"), "?")
-    server = run.settings.get("map_server", "?")
-    old = f", the set-up of {run.settings['setup']}" if run.settings.get("setup") else ""
-    return (f"{run.settings.get('kind', '?')} lab ({kind}), maps by "
-            f"{names.get(server, server)}{old}")
-
-
-def places(runs: Iterable[Run]) -> str:
-    """Say where all these runs were made; most often it is one place."""
-    return " / ".join(dict.fromkeys(where(run) for run in runs))
 
 
 def wrap(text: str, width: int = 24) -> str:
