@@ -86,21 +86,25 @@ def _parser() -> argparse.ArgumentParser:
                        help="emulate every program of an ARM build (slow), to compare")
     build.add_argument("--costs", action="store_true",
                        help="build nothing; say what each image took, natively and for ARM")
-    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file")
+    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file",
+                   heals=True)
     publish.add_argument("file", type=Path)
     verb("catalog", _catalog, "say which version each map server holds, and which are kept")
-    back = verb("rollback", _rollback, "have every map server serve an earlier version again")
+    back = verb("rollback", _rollback, "have every map server serve an earlier version again",
+                heals=True)
     back.add_argument("version", type=int)
-    one = verb("seed", _seed, "have every map server draw tiles of a layer ahead")
+    one = verb("seed", _seed, "have every map server draw tiles of a layer ahead", heals=True)
     one.add_argument("layer")
     one.add_argument("--zooms", nargs=2, type=int, default=(0, 5), metavar=("FIRST", "LAST"),
                      help="of Web Mercator; 0 5")
-    one = verb("refresh", _refresh, "have every map server forget tiles, since data has changed")
+    one = verb("refresh", _refresh, "have every map server forget tiles, since data has changed",
+               heals=True)
     one.add_argument("layers", nargs="*", metavar="LAYER", help="by default all that are tiled")
-    scale = verb("scale", _scale, "run another number of map servers")
+    scale = verb("scale", _scale, "run another number of map servers", heals=True)
     scale.add_argument("service")
     scale.add_argument("count", type=int)
-    one = verb("backup", _backup, "back the database up, into the repository of each Pi")
+    one = verb("backup", _backup, "back the database up, into the repository of each Pi",
+               heals=True)
     one.add_argument("--full", action="store_true", help="everything, not only what changed")
     verb("backups", _backups, "say which backups there are, and what can be restored")
     one = verb("restore", _restore, "have the database as it was at a moment")
@@ -116,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
                             ("plug", nodes.plug, "put a Pi's network cable back"),
                             ("drain", swarm.drain, "move a Pi's services away, for maintenance"),
                             ("activate", swarm.activate, "let a drained Pi serve again")):
-        one = verb(name, _on_pi(do), about)
+        # a plug is pulled, or put back, as it is; a Pi is drained in a lab that is whole
+        one = verb(name, _on_pi(do), about, heals=do in (swarm.drain, swarm.activate))
         one.add_argument("pi")
     hurt = verb("torture", _torture, "break the database at random while writing, and count what "
                 "is lost", heals=True)

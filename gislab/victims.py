@@ -9,6 +9,7 @@ from . import cluster, delay, members, postgis, stack, swarm, vip
 from .settings import Lab
 from .wait import until
 
+HERE = "this machine"  # in the place of a Pi's name
 DOORS = ("haproxy", "keepalived")  # clients meet that one only which is where the VIP is
 
 
@@ -157,7 +158,7 @@ def swarm_majority(lab: Lab) -> Target:
 
 def the_registry(lab: Lab) -> Target:
     """Return the registry, which is on this machine and on no Pi."""
-    return Target("this machine", "", "the registry on this machine")
+    return Target(HERE, "", f"the registry on {HERE}")
 
 
 def _managers(lab: Lab) -> list[str]:

@@ -221,6 +221,23 @@ def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsy
     assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
 
 
+@pytest.mark.parametrize("words", [
+    "status", "publish maps.yml", "rollback 1", "seed places", "refresh", "scale mapserver 4",
+    "backup", "drain pi1", "activate pi1", "rolling-restart", "torture", "notebooks"])
+def test_what_needs_a_whole_lab_first_undoes_the_fault_that_was_left_behind(
+        words, monkeypatch, capsys):
+    def heal(lab, say):
+        raise RuntimeError("healed first")
+    monkeypatch.setattr(cli.experiment, "heal", heal)
+    assert cli.main(words.split()) == 1
+    assert one_line(capsys) == "gislab: healed first"
+
+
+@pytest.mark.parametrize("words", ["doctor", "down", "power-on pi1", "plug pi1", "show kept"])
+def test_what_needs_no_whole_lab_does_not_wait_for_one(words):
+    assert not cli._parser().parse_args(words.split()).heals
+
+
 def test_faults_are_listed_with_what_one_should_see_and_nothing_is_mended(monkeypatch, capsys):
     monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: pytest.fail("it was asked only"))
     assert cli.main(["experiment", "--list"]) == 0

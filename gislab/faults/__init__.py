@@ -16,7 +16,7 @@ from dataclasses import replace
 import pandas as pd
 
 from ..settings import Lab
-from ..victims import FaultError, Target
+from ..victims import HERE, FaultError, Target
 from .colours import GREEN, SKY, VERMILION
 from .database import (
     consul_leader_lost,
@@ -58,8 +58,8 @@ from .services import (
     service_killed,
 )
 
-__all__ = ["ALL", "GREEN", "OPEN", "SKY", "VERMILION", "Fault", "FaultError", "Target", "named",
-           "table"]
+__all__ = ["ALL", "GREEN", "HERE", "OPEN", "SKY", "VERMILION", "Fault", "FaultError", "Target",
+           "named", "table"]
 
 ALL = {make.__name__: make for make in (
     switchover, map_server_killed, service_killed, haproxy_killed, keepalived_killed,
