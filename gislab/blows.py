@@ -169,8 +169,9 @@ def squeeze(lab: Lab, target: Target) -> None:
     The figure is that of its control group, in either version of it (cgroups(7)).
     """
     now = ("used=$(docker exec {0} sh -c 'cat /sys/fs/cgroup/memory.current 2>/dev/null || "
-           "cat /sys/fs/cgroup/memory/memory.usage_in_bytes'); left=$((used / 4)); "
-           "docker update --memory $left --memory-swap $left {0}")
+           "cat /sys/fs/cgroup/memory/memory.usage_in_bytes') || "
+           "{{ echo 'no control group for memory; see docs/faults.md' >&2; exit 1; }}; "
+           "left=$((used / 4)); docker update --memory $left --memory-swap $left {0}")
     nodes.get(lab, target.node).run(["sh", "-ec", now.format(target.container)])
 
 

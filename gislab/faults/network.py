@@ -37,7 +37,7 @@ def link_cut(lab: Lab) -> Fault:
     """Cut the primary's Pi from one of the others; the third hears both."""
     return Fault(lab, "link_cut", "network cut: primary from one replica", SAND, ("vip", "sql"),
                  victims.a_replica_beside, blows.cut_link, blows.join,
-                 see="at most one of three links is missing: often nothing is to be seen",
+                 see="one of three links is missing: often nothing is to be seen",
                  undone=RULES,
                  wide=True)
 
@@ -46,7 +46,7 @@ def ring_cut(lab: Lab) -> Fault:
     """Have each Pi hear only a part of the others, no two of them the same part."""
     return Fault(lab, "ring_cut", "network cut: a ring", MAUVE, ("vip", "sql"),
                  victims.every_machine, blows.cut(lambda lab, name: cuts.ring(lab)), blows.join,
-                 see="no Pi hears a majority that hears it: writes are refused until it is undone",
+                 see="no two Pis hear each other: writes are refused until it is undone",
                  undone=RULES,
                  wide=True)
 
