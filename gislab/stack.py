@@ -222,30 +222,6 @@ def remove(lab: Lab, say=print) -> None:
     say(f"stack {NAME}: removed")
 
 
-def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
-    """Return `docker stack ps`, of each place in a service the newest task first."""
-    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
-                                    *which, NAME)
-    rows = []
-    for line in out.splitlines():
-        task = json.loads(line)
-        state, _, since = task["CurrentState"].partition(" ")
-        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
-                     "node": task["Node"], "state": state, "since": since,
-                     "error": task["Error"].strip('"')})
-    return rows
-
-
-def _errors(lab: Lab) -> dict[str, str]:
-    """Return service -> the last error of its tasks, those that have ended among them."""
-    found: dict[str, str] = {}
-    for task in _tasks(lab):
-        if task["error"]:
-            where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
-            found.setdefault(task["service"], where + task["error"][-200:])
-    return found
-
-
 def _files(file: str) -> dict[str, bytes]:
     """Return a stack file and what belongs to it: 2016-... to 2016.yml, the rest to gis.yml."""
     others = tuple(p.stem for p in FOLDER.glob("*.yml") if p.name != FILE)
@@ -292,6 +268,30 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     }
 
 
+def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
+    """Return `docker stack ps`, of each place in a service the newest task first."""
+    out = nodes.manager(lab).docker("stack", "ps", "--no-trunc", "--format", "{{json .}}",
+                                    *which, NAME)
+    rows = []
+    for line in out.splitlines():
+        task = json.loads(line)
+        state, _, since = task["CurrentState"].partition(" ")
+        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
+                     "node": task["Node"], "state": state, "since": since,
+                     "error": task["Error"].strip('"')})
+    return rows
+
+
+def _errors(lab: Lab) -> dict[str, str]:
+    """Return service -> the last error of its tasks, those that have ended among them."""
+    found: dict[str, str] = {}
+    for task in _tasks(lab):
+        if task["error"]:
+            where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
+            found.setdefault(task["service"], where + task["error"][-200:])
+    return found
+
+
 def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -> None:
     """Have Swarm replace every task of a service, also where nothing else changes (--force)."""
     manager, name = nodes.manager(lab), f"{NAME}_{service}"
@@ -302,9 +302,8 @@ def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -
     state = until(lambda: updated(manager, name), what=f"{service} to be updated",
                   timeout=timeout, every=1, progress=progress)
     if state != "completed":
-        to = f" to {how[1]}" if how[:1] == ("--image",) else ""
-        raise StackError(f"{service}: Swarm {state} the update{to}, since a new task did not run;"
-                         f" see: docker service ps {name}, then gislab up")
+        raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
+                         f"see: docker service ps {name}, then gislab up")
     wait(lab, say=None, timeout=timeout)
 
 

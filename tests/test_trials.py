@@ -137,13 +137,6 @@ def test_a_lost_write_is_worse_than_before_and_so_is_a_longer_outage():
     assert trials.worse([lost])
 
 
-def test_what_has_nothing_to_tell_is_no_table():
-    assert list(trials.tables(series(1.0))) == [
-        "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
-    assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
-        "how long", "writes"]
-
-
 def test_every_table_says_on_what_pis_and_with_which_map_server_it_was_measured():
     runs = [invented.one(server="geoserver", seed=n) for n in range(2)]
     place = "virtual lab (virtual Pis), maps by GeoServer"
@@ -154,3 +147,10 @@ def test_every_table_says_on_what_pis_and_with_which_map_server_it_was_measured(
     assert all(place in table._repr_html_() for table in shown.values())
     mixed = trials.table([*runs, invented.one()])
     assert mixed.columns.name == f"{place} / {place.replace('Geo', 'Map')}"
+
+
+def test_what_has_nothing_to_tell_is_no_table():
+    assert list(trials.tables(series(1.0))) == [
+        "how long", "how fast", "layer by layer", "of what", "as predicted", "writes"]
+    assert list(trials.tables(series(1, 2, fault="unheard of"), series(1, 2))) == [
+        "how long", "writes"]
