@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import cluster, cuts, nodes, postgis, stack
+from . import cluster, cuts, delay, nodes, postgis, registry, stack
 from .settings import Lab
 from .shell import Unreachable
 from .victims import Target
 from .wait import NotYet, until
 
 WHOLE = 180  # seconds for a lab to come back after a fault was undone
+FULL = "/run/gislab/full"  # in a map server's container
 BUSY = 900  # seconds after which a busy process ends by itself, even if nobody undoes it
 
 
@@ -97,6 +98,17 @@ def unpause(lab: Lab, target: Target) -> None:
     whole(lab, target)
 
 
+def pause_registry(lab: Lab, target: Target) -> None:
+    """Freeze the registry on this machine: whoever pulls an image waits, and gets none."""
+    registry.pause(lab)
+
+
+def unpause_registry(lab: Lab, target: Target) -> None:
+    """Let the registry go on."""
+    registry.unpause(lab)
+    whole(lab, target)
+
+
 def cut_power(lab: Lab, target: Target) -> None:
     """Take the power from the target's Pis, from all at the same moment."""
     nodes.each(lab, lambda name: nodes.power_cut(lab, name), target.nodes)
@@ -122,9 +134,10 @@ def plug(lab: Lab, target: Target) -> None:
     whole(lab, target)
 
 
-def cut(grudge: Callable[[Lab, str], cuts.Grudge]) -> Callable[[Lab, Target], None]:
-    """Return a `hit` that cuts the network as `grudge(lab, the target's Pi)` says."""
-    return lambda lab, target: cuts.cut(lab, grudge(lab, target.node))
+def cut(grudge: Callable[[Lab, str], cuts.Grudge], share: float = 1
+        ) -> Callable[[Lab, Target], None]:
+    """Return a `hit` that cuts the network as `grudge(lab, the target's Pi)` says; see cuts."""
+    return lambda lab, target: cuts.cut(lab, grudge(lab, target.node), share)
 
 
 def cut_link(lab: Lab, target: Target) -> None:
@@ -136,6 +149,57 @@ def cut_link(lab: Lab, target: Target) -> None:
 def join(lab: Lab, target: Target) -> None:
     """Take every cut away."""
     cuts.mend(lab)
+    whole(lab, target)
+
+
+def slow(lab: Lab, target: Target) -> None:
+    """Slow what the Pis send to each other."""
+    delay.begin(lab)
+
+
+def fast(lab: Lab, target: Target) -> None:
+    """Take the slowness away on each of the target's Pis."""
+    _insist(lab, target, "sh", "-c", delay.FORGET)
+    whole(lab, target)
+
+
+def squeeze(lab: Lab, target: Target) -> None:
+    """Leave a container a quarter of the memory that it uses; the kernel ends what goes beyond.
+
+    The figure is that of its control group, in either version of it (cgroups(7)).
+    """
+    now = ("used=$(docker exec {0} sh -c 'cat /sys/fs/cgroup/memory.current 2>/dev/null || "
+           "cat /sys/fs/cgroup/memory/memory.usage_in_bytes') || "
+           "{{ echo 'no control group for memory; see docs/faults.md' >&2; exit 1; }}; "
+           "left=$((used / 4)); docker update --memory $left --memory-swap $left {0}")
+    nodes.get(lab, target.node).run(["sh", "-ec", now.format(target.container)])
+
+
+def relieve(lab: Lab, target: Target) -> None:
+    """Give a container the memory back that its service is allowed, if it lives still.
+
+    One that did not survive, Swarm has replaced by one with all its memory.
+    """
+    service = target.what.split()[0]
+    allowed = int(nodes.manager(lab).docker(
+        "service", "inspect", f"{stack.NAME}_{service}", "--format",
+        "{{.Spec.TaskTemplate.Resources.Limits.MemoryBytes}}"))
+    _insist(lab, target, "docker", "update", "--memory", str(allowed),
+            "--memory-swap", str(2 * allowed), target.container)  # Docker's own default
+    replaced(service)(lab, target)
+
+
+def fill(lab: Lab, target: Target) -> None:
+    """Fill the disk in memory in which a map server keeps its catalog; it has a size (gis.yml)."""
+    # more than it holds: if that finds room, it is no disk of a size, and must not be filled
+    script = (f"if head -c 256M /dev/zero > {FULL} 2>/dev/null; then rm {FULL}; "
+              "echo it has no size >&2; exit 1; fi")
+    nodes.get(lab, target.node).docker("exec", target.container, "sh", "-c", script)
+
+
+def clear(lab: Lab, target: Target) -> None:
+    """Remove what `fill` wrote; of a container that is gone, it is gone, too."""
+    _insist(lab, target, "docker", "exec", target.container, "rm", "-f", FULL)
     whole(lab, target)
 
 

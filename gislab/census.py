@@ -1,7 +1,8 @@
 """Every single thing of the lab, killed once: is there one that nothing stands in for?
 
-A thing is one container of a service on one Pi, or a whole Pi, whose power is cut. Each is killed
-while clients ask, in a lab that is whole, and is back before the next one dies.
+A thing is one container of a service on one Pi; or a whole Pi, whose power is cut; or the registry
+of this machine, which is frozen. Each is killed while clients ask, in a lab that is whole, and is
+back before the next one dies.
 """
 
 from __future__ import annotations
@@ -17,32 +18,35 @@ from .settings import Lab
 
 SERVICES = ("consul", "postgis", "pgpool", "mapserver", "haproxy", "keepalived")
 POWER = "power"  # a whole Pi
+REGISTRY = "registry"  # there is one, on this machine
+KINDS = (*SERVICES, POWER, REGISTRY)
 LANES = ("maps", "sql_read", "sql_write")
 
 
-def things(lab: Lab, kinds: Iterable[str] = (*SERVICES, POWER), pis: Iterable[str] = ()
+def things(lab: Lab, kinds: Iterable[str] = KINDS, pis: Iterable[str] = ()
            ) -> pd.DataFrame:
     """Return what can be killed by itself: kind, service, node; one line each.
 
     Parameters
     ----------
-    kinds : of SERVICES, and POWER for whole Pis; `postgis` stands for all its members.
-    pis : names of Pis; all by default.
+    kinds : of KINDS; `postgis` stands for all its members.
+    pis : names of Pis; all by default, and the registry, which is on none.
     """
-    kinds, pis = tuple(kinds), tuple(pis) or tuple(m.name for m in lab.machines)
-    unknown = sorted(set(kinds) - {*SERVICES, POWER}) or sorted(
-        set(pis) - {m.name for m in lab.machines})
+    names = tuple(m.name for m in lab.machines)
+    kinds, pis = tuple(kinds), tuple(pis) or (*names, faults.HERE)
+    unknown = sorted(set(kinds) - set(KINDS)) or sorted(set(pis) - {*names, faults.HERE})
     if unknown:
         raise ValueError(f"there is no {', '.join(unknown)}; there are "
-                         + ", ".join([*SERVICES, POWER, *(m.name for m in lab.machines)]))
+                         + ", ".join([*KINDS, *names]))
     table = stack.tasks(lab)
     table = table[table["state"] == "Running"]
     table = table.assign(kind=table["service"].str.rstrip("0123456789"))
-    power = pd.DataFrame({"service": POWER, "node": [m.name for m in lab.machines],
-                          "kind": POWER})
-    table = pd.concat([table[["kind", "service", "node"]], power])
+    whole = pd.DataFrame([(POWER, POWER, name) for name in names]
+                         + [(REGISTRY, REGISTRY, faults.HERE)],
+                         columns=["kind", "service", "node"])
+    table = pd.concat([table[["kind", "service", "node"]], whole])
     table = table[table["kind"].isin(kinds) & table["node"].isin(pis)].drop_duplicates()
-    order = {kind: place for place, kind in enumerate((*SERVICES, POWER))}
+    order = {kind: place for place, kind in enumerate(KINDS)}
     return table.sort_values(["kind", "node", "service"], ignore_index=True, kind="stable",
                              key=lambda column: column.map(order) if column.name == "kind"
                              else column)
@@ -117,6 +121,8 @@ def table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def _fault(lab: Lab, service: str, pi: str) -> faults.Fault:
+    if service == REGISTRY:
+        return faults.registry_lost(lab)
     if service != POWER:
         return faults.service_killed(lab, service, pi)
     names = [node.name for node in nodes.all(lab)]

@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
         lab = settings.read(options.lab)
         if options.lab:
             os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
-        if options.heals:
+        if options.heals and not getattr(options, "list", False):
             experiment.heal(lab, say=_say)
         return options.do(lab, options) or 0
     except KeyboardInterrupt:
@@ -86,21 +86,25 @@ def _parser() -> argparse.ArgumentParser:
                        help="emulate every program of an ARM build (slow), to compare")
     build.add_argument("--costs", action="store_true",
                        help="build nothing; say what each image took, natively and for ARM")
-    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file")
+    publish = verb("publish", _publish, "have every map server serve a catalog, from a YAML file",
+                   heals=True)
     publish.add_argument("file", type=Path)
     verb("catalog", _catalog, "say which version each map server holds, and which are kept")
-    back = verb("rollback", _rollback, "have every map server serve an earlier version again")
+    back = verb("rollback", _rollback, "have every map server serve an earlier version again",
+                heals=True)
     back.add_argument("version", type=int)
-    one = verb("seed", _seed, "have every map server draw tiles of a layer ahead")
+    one = verb("seed", _seed, "have every map server draw tiles of a layer ahead", heals=True)
     one.add_argument("layer")
     one.add_argument("--zooms", nargs=2, type=int, default=(0, 5), metavar=("FIRST", "LAST"),
                      help="of Web Mercator; 0 5")
-    one = verb("refresh", _refresh, "have every map server forget tiles, since data has changed")
+    one = verb("refresh", _refresh, "have every map server forget tiles, since data has changed",
+               heals=True)
     one.add_argument("layers", nargs="*", metavar="LAYER", help="by default all that are tiled")
-    scale = verb("scale", _scale, "run another number of map servers")
+    scale = verb("scale", _scale, "run another number of map servers", heals=True)
     scale.add_argument("service")
     scale.add_argument("count", type=int)
-    one = verb("backup", _backup, "back the database up, into the repository of each Pi")
+    one = verb("backup", _backup, "back the database up, into the repository of each Pi",
+               heals=True)
     one.add_argument("--full", action="store_true", help="everything, not only what changed")
     verb("backups", _backups, "say which backups there are, and what can be restored")
     one = verb("restore", _restore, "have the database as it was at a moment")
@@ -122,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
                             ("plug", nodes.plug, "put a Pi's network cable back"),
                             ("drain", swarm.drain, "move a Pi's services away, for maintenance"),
                             ("activate", swarm.activate, "let a drained Pi serve again")):
-        one = verb(name, _on_pi(do), about)
+        # a plug is pulled, or put back, as it is; a Pi is drained in a lab that is whole
+        one = verb(name, _on_pi(do), about, heals=do in (swarm.drain, swarm.activate))
         one.add_argument("pi")
     hurt = verb("torture", _torture, "break the database at random while writing, and count what "
                 "is lost", heals=True)
@@ -132,7 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     hurt.add_argument("--quick", action="store_true", help="a few faults, in about three minutes")
     one = verb("experiment", _experiment, "break a part, again and again, and measure what it "
                "costs", heals=True)
-    one.add_argument("fault", metavar="FAULT", help=", ".join(faults.ALL))
+    one.add_argument("fault", metavar="FAULT", nargs="?", help=", ".join(faults.ALL))
+    one.add_argument("--list", action="store_true", help="break nothing; say of each fault what "
+                     "one should see, and how it is undone")
+    one.add_argument("--service", help="which one service_killed and service_frozen strike")
+    one.add_argument("--pi", help="on which Pi they do")
+    one.add_argument("--force", action="store_true", help="even if the Pis that answer and are "
+                     "not struck are no majority")
     one.add_argument("--trials", type=int, default=1, metavar="N", help="1; 6 for an interval")
     one.add_argument("--during", type=float, default=3, metavar="S", help="how long the fault "
                      "lasts at least; 3")
@@ -287,17 +298,32 @@ def _torture(lab, options) -> int:
 
 
 def _experiment(lab, options) -> int:
+    if options.list or not options.fault:
+        for fault, what, touches, see, undone, on_pis in faults.table(lab).itertuples(index=False):
+            _say(f"{fault}: {what} (touches {touches})\n    see: {see}\n"
+                 f"    undone: {undone}; on real Pis: {on_pis}")
+        return 0 if options.list else 2
+    chosen = {word: getattr(options, word) for word in ("service", "pi", "force")
+              if getattr(options, word)}
+    if chosen and options.setup:
+        raise ValueError(f"--setup {options.setup} leaves nothing to choose: without --service, "
+                         "--pi and --force")
     before = run.load_all(options.against) if options.against else []
-    what = options.fault + (f"-{options.setup}" if options.setup else "")
+    what = "-".join([options.fault, *map(str, filter(None, (options.service, options.pi)))])
+    what += (f"-{options.setup}" if options.setup else "")
     folder = options.folder or run.folder_for(experiment.RUNS, f"{what}-trials")
     there = setup2016.standing(lab, say=_say) if options.setup else contextlib.nullcontext()
     try:
         with there:
-            made = experiment.repeat(lab, options.fault, options.trials, during=options.during,
+            fault = (lambda lab: faults.named(lab, options.fault, **chosen)) if chosen else \
+                options.fault
+            made = experiment.repeat(lab, fault, options.trials, during=options.during,
                                      settle=options.settle, rate=options.rate,
                                      seed=options.seed, folder=folder, say=_say)
     except KeyboardInterrupt:
-        old = f"--setup {options.setup} " if options.setup else ""
+        old = f"--setup {options.setup} " if options.setup else "".join(
+            f"--{word} {value} " if value is not True else f"--{word} "
+            for word, value in chosen.items())
         _say(f"stopped; to go on: gislab experiment {options.fault} --trials {options.trials} "
              f"{old}--during {options.during:g} --folder {folder}; to look at what is there: "
              f"gislab show {folder}")

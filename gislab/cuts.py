@@ -23,15 +23,22 @@ CHAIN = "GISLAB"
 Grudge = Mapping[str, Iterable[str]]
 
 
-def cut(lab: Lab, grudge: Grudge) -> None:
+def cut(lab: Lab, grudge: Grudge, share: float = 1) -> None:
     """Have each Pi of `grudge` drop what arrives from the Pis that it names.
 
     Safe to repeat: what was cut before is replaced.
+
+    Parameters
+    ----------
+    share : of the packets, by chance, each for itself; 1: all. (iptables-extensions(8),
+        "statistic", which kernels without netem have, too)
     """
+    chance = f" -m statistic --mode random --probability {share:g}" if share < 1 else ""
     hardware = dict(nodes.each(lab, lambda node: (node.name, hardware_address(node))))
     # the jump last: all of a Pi's rules begin to count at once
     for name, senders in grudge.items():
-        rules = [f"iptables -w -t raw -A {CHAIN} -m mac --mac-source {hardware[sender]} -j DROP"
+        rules = [f"iptables -w -t raw -A {CHAIN} -m mac --mac-source {hardware[sender]}"
+                 f"{chance} -j DROP"
                  for sender in senders]
         nodes.get(lab, name).run(["sh", "-ec", "; ".join(
             [_FORGET, f"iptables -w -t raw -N {CHAIN}", *rules,
@@ -98,6 +105,24 @@ def ring(lab: Lab) -> dict[str, list[str]]:
     half = len(names) // 2
     return {name: [names[(i + k) % len(names)] for k in range(1, half + 1)]
             for i, name in enumerate(names)}
+
+
+def halves(lab: Lab, name: str) -> dict[str, list[str]]:
+    """Return the grudge in which the Pis fall into two halves, with this one in the smaller.
+
+    Of three it is one against two, of five two against three, of seven three against four.
+    """
+    names = [m.name for m in lab.machines]
+    first = names.index(name)
+    around = names[first:] + names[:first]
+    few, many = around[:len(names) // 2], around[len(names) // 2:]
+    return {**dict.fromkeys(few, many), **dict.fromkeys(many, few)}
+
+
+def everywhere(lab: Lab, name: str) -> dict[str, list[str]]:
+    """Return the grudge of all Pis against all others, for a network that is bad everywhere."""
+    names = [m.name for m in lab.machines]
+    return {one: [other for other in names if other != one] for one in names}
 
 
 _FORGET = (f"iptables -w -t raw -D PREROUTING -j {CHAIN} 2>/dev/null || true; "

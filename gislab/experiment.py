@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from . import claim, cluster, faults, faults2016, outage, probe, run, setup2016, stack, watch
+from . import cluster, faults, faults2016, journal, outage, probe, run, setup2016, stack, watch
 from .faults import Fault
+from .journal import AtWork
 from .reads import TABLE, final_reads, first_row
 from .run import RUNS, Run
 from .settings import PROJECT, Lab
@@ -22,15 +22,11 @@ class ExperimentError(RuntimeError):
     """A measurement did not come to its end; the text says what is kept, and what to do."""
 
 
-class AtWork(RuntimeError):
-    """Another program breaks, or mends, this lab at this moment."""
-
-
 __all__ = ["RUNS", "TABLE", "AtWork", "ExperimentError", "alone", "broken", "final_reads",
            "first_row", "heal", "measure", "recovered", "repeat"]
 # what the trials of one series have in common
 ALIKE = ("lab", "kind", "map_server", "images", "rate", "timeout", "layer", "lanes", "recovery",
-         "during", "setup")
+         "during", "setup", "title")
 
 
 def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 3,
@@ -149,13 +145,9 @@ def repeat(lab: Lab, fault: str | Callable[[Lab], Fault], n: int, *, before: flo
     return done
 
 
-@contextmanager
 def broken(lab: Lab, fault: Fault, note: Callable[[str, str], None], say=print
-           ) -> Iterator[faults.Target]:
+           ) -> AbstractContextManager[faults.Target]:
     """Have `fault` strike for the length of the block, and undo it at its end.
-
-    It is undone even if the block is interrupted. If that is interrupted too, or this program
-    dies, the journal makes the next command of this lab undo it.
 
     Parameters
     ----------
@@ -165,25 +157,16 @@ def broken(lab: Lab, fault: Fault, note: Callable[[str, str], None], say=print
     ------
     AtWork : another program breaks the lab at this moment; nothing was struck.
     """
-    with _claimed(lab):
-        target = fault.aim()
-        _remember(lab, fault)
-        try:
-            note("strike", target.what)
-            fault.strike()
-            note("struck", target.what)
-            yield target
-        finally:
-            note("undo", target.what)
+    def told(kind: str, what: str) -> None:
+        note(kind, what)
+        if kind == "undo":
             say(f"{fault.title}: undoing it, and waiting until the lab is whole")
-            fault.undo()
-            note("undone", target.what)
-            _forget(lab)
+    return fault.broken(told)
 
 
 def alone(lab: Lab) -> None:
     """Raise AtWork if another program breaks, or mends, the lab at this moment."""
-    with _claimed(lab):
+    with journal.claimed(lab):
         pass
 
 
@@ -196,13 +179,13 @@ def heal(lab: Lab, say=print) -> str | None:
     commands of the shell.
     """
     if setup2016.heal(lab, say=say):  # whatever was broken in it is gone with it
-        left = _left(lab)
-        _forget(lab)
+        left = journal.left(lab)
+        journal.forget(lab)
         return left.get("fault")
-    if not _left(lab):
+    if not journal.left(lab):
         return None
     try:
-        with _claimed(lab):
+        with journal.claimed(lab):
             return _undo(lab, say)
     except AtWork as error:
         say(str(error))
@@ -256,47 +239,20 @@ def _outages(made: Run) -> list[outage.Outage]:
 
 
 def _undo(lab: Lab, say) -> str | None:
-    left = _left(lab)  # its driver may have undone it since
+    left = journal.left(lab)  # its driver may have undone it since
     if not left:
         return None
     if left.get("setup") and not setup2016.stands(lab):  # ours was put back meanwhile
         say(f"{left['fault']}: was left behind in the set-up of 2016, which is gone")
         setup2016.lights_on(lab, say=say)
-        _forget(lab)
+        journal.forget(lab)
         return left["fault"]
     fault = (faults2016 if left.get("setup") else faults).named(lab, left["fault"])
     fault.target = faults.Target(**left["target"])
     say(f"{fault.title}: was left behind on {fault.target.node}; undoing it")
     fault.undo()
-    _forget(lab)
+    journal.forget(lab)
     return fault.name
-
-
-def _claimed(lab: Lab) -> AbstractContextManager:
-    return claim.held(lab.home / "fault.lock", AtWork(
-        "an experiment is at work on this lab; wait for its end, or stop it: it undoes its fault"))
-
-
-def _left(lab: Lab) -> dict:
-    """Return what the journal says of the fault of this moment, or nothing."""
-    try:
-        return json.loads(_journal(lab).read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _journal(lab: Lab) -> Path:
-    return lab.home / "fault.json"
-
-
-def _remember(lab: Lab, fault: Fault) -> None:
-    target = fault.aim()
-    _journal(lab).write_text(json.dumps({"fault": fault.name, "target": vars(target),
-                                         "setup": fault.setup}))
-
-
-def _forget(lab: Lab) -> None:
-    _journal(lab).unlink(missing_ok=True)
 
 
 def _short(path: Path) -> Path:

@@ -23,13 +23,14 @@ from .victims import FaultError, Target
 NEIGHBOURS = Path("/proc/net/arp")  # proc(5): address, type, flags, hardware address, ...
 
 
-def named(lab: Lab, name: str) -> Fault:
+def named(lab: Lab, name: str, *, force: bool = False) -> Fault:
     """Return the fault `name` for the set-up of 2016; FaultError lists those that there are."""
     if name not in ALL:
         raise FaultError(f"no fault {name!r} of the set-up of 2016; there are " + ", ".join(ALL))
     find, hit = ALL[name]
     return replace(faults.named(lab, name), find=find, hit=hit, mend=by_hand,
-                   setup=setup2016.NAME)
+                   setup=setup2016.NAME,
+                   force=force)
 
 
 def by_hand(lab: Lab, target: Target) -> None:

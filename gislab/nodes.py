@@ -11,7 +11,9 @@ from pathlib import Path
 from . import virtual
 from .settings import Lab
 from .shell import CommandFailed, Local, Remote, Result, Ssh, Unreachable
-from .wait import NotYet, until
+from .wait import NotYet, WaitTimeout, until
+
+BY_HAND = 600  # seconds in which a person pulls a plug, or puts it back
 
 
 class NodeError(RuntimeError):
@@ -91,30 +93,38 @@ def up(lab: Lab, say=print) -> list[Node]:
     return found
 
 
-def power_cut(lab: Lab, name: str) -> None:
-    """Take the power from a Pi at once, as pulling its plug would."""
-    _virtual_only(lab, name, "pull the power plug of")
-    virtual.power_cut(lab, name)
+def power_cut(lab: Lab, name: str, say=print) -> None:
+    """Take the power from a Pi at once, as pulling its plug would; of a real Pi, somebody does."""
+    if lab.kind == "pi":
+        _gone_by_hand(lab, name, "pull the power plug of", say)
+    else:
+        virtual.power_cut(lab, lab.machine(name).name)
 
 
-def power_on(lab: Lab, name: str) -> None:
+def power_on(lab: Lab, name: str, say=print) -> None:
     """Give a Pi its power back and wait until it answers over SSH."""
-    _virtual_only(lab, name, "plug the power back into")
-    virtual.power_on(lab, name)
+    if lab.kind == "pi":
+        _back_by_hand(lab, name, "plug the power back into", say)
+        return
+    virtual.power_on(lab, lab.machine(name).name)
     node = get(lab, name)
     until(lambda: _ready(node), what=f"{name} to boot", timeout=90)
 
 
-def unplug(lab: Lab, name: str) -> None:
+def unplug(lab: Lab, name: str, say=print) -> None:
     """Pull the network cable of a Pi; its programs go on running."""
-    _virtual_only(lab, name, "pull the network cable of")
-    virtual.unplug(lab, name)
+    if lab.kind == "pi":
+        _gone_by_hand(lab, name, "pull the network cable of", say)
+    else:
+        virtual.unplug(lab, lab.machine(name).name)
 
 
-def plug(lab: Lab, name: str) -> None:
+def plug(lab: Lab, name: str, say=print) -> None:
     """Put the network cable of a Pi back."""
-    _virtual_only(lab, name, "put the network cable back into")
-    virtual.plug(lab, name)
+    if lab.kind == "pi":
+        _back_by_hand(lab, name, "put the network cable back into", say)
+    else:
+        virtual.plug(lab, lab.machine(name).name)
 
 
 def private_key(lab: Lab) -> Path:
@@ -152,7 +162,28 @@ def _ready(node: Node) -> None:
         raise NotYet("its Docker engine is not running yet")
 
 
-def _virtual_only(lab: Lab, name: str, by_hand: str) -> None:
-    lab.machine(name)
-    if lab.kind != "virtual":
-        raise NodeError(f"{name} is a real Pi: {by_hand} {name} by hand, then go on")
+def _gone_by_hand(lab: Lab, name: str, do: str, say) -> None:
+    """Ask for a real Pi's plug to be pulled, and wait until it answers no more."""
+    node = get(lab, name)
+    say(f"{name} is a real Pi: {do} {name} now")
+
+    def ask() -> None:
+        if node.answers():
+            raise NotYet(f"{name} still answers: {do} {name}")
+    until(ask, what=f"{name} to fall silent", timeout=BY_HAND, every=0.2)
+    say(f"{name}: silent")
+
+
+def _back_by_hand(lab: Lab, name: str, do: str, say) -> None:
+    """Ask for a real Pi's plug to be put back, unless it answers, and wait until it does."""
+    node = get(lab, name)
+    try:
+        _ready(node)
+        return  # somebody has been sooner, or it was never pulled
+    except NotYet:
+        say(f"{name} is a real Pi and does not answer: {do} {name} now")
+    try:
+        until(lambda: _ready(node), what=f"{name} to answer", timeout=BY_HAND)
+    except WaitTimeout as error:
+        raise NodeError(f"{error}; {do} {name}, then run: gislab heal") from None
+    say(f"{name}: answers again")

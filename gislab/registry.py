@@ -59,6 +59,21 @@ def up(lab: Lab, say=print) -> None:
     until(lambda: _answers(lab, client, name), what="the registry", timeout=30)
 
 
+def pause(lab: Lab) -> None:
+    """Freeze the registry: it takes connections, and says nothing."""
+    container = _container(lab)
+    if container is None or container.status != "running":
+        raise RegistryError("the registry does not run; run: gislab up")
+    container.pause()
+
+
+def unpause(lab: Lab) -> None:
+    """Let a frozen registry go on; safe to repeat, and where nothing was frozen."""
+    container = _container(lab)
+    if container is not None and container.status == "paused":
+        container.unpause()
+
+
 def push(lab: Lab, say=print) -> None:
     """Push every image that the Pis need; what the registry has is not sent again."""
     client = engine.client(timeout=900)
@@ -167,6 +182,13 @@ def _get(lab: Lab, local: str, path: str) -> requests.Response:
         f"https://{local}/v2/{path}", auth=(USER, lab.secret("registry_password")), timeout=10,
         verify=str(_certificate(lab)[0]),
         headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"})
+
+
+def _container(lab: Lab):
+    try:
+        return engine.client().containers.get(f"{lab.name}-registry")
+    except NotFound:
+        return None
 
 
 def _local_port(lab: Lab, client) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import cluster, members, postgis, stack, vip
+from . import cluster, delay, members, postgis, stack, swarm, vip
 from .settings import Lab
 from .wait import until
+
+HERE = "this machine"  # in the place of a Pi's name
+DOORS = ("haproxy", "keepalived")  # clients meet that one only which is where the VIP is
 
 
 class FaultError(RuntimeError):
@@ -53,6 +56,11 @@ def container_of(service: str, pi: str = "") -> Callable[[Lab], Target]:
                 return Target(node.name, container, f"{service} on {node.name}")
         raise FaultError(f"{pi or 'no Pi that answers'} runs no {service}; see: gislab status")
     return find
+
+
+def at_the_door(service: str, pi: str = "") -> Callable[[Lab], Target]:
+    """Return a search as `container_of`; of HAProxy and Keepalived, that one that clients meet."""
+    return of_holder(service) if service in DOORS and not pi else container_of(service, pi)
 
 
 def primary(lab: Lab) -> Target:
@@ -104,11 +112,11 @@ def a_replica_beside(lab: Lab) -> Target:
                   f"and {other}", (other,))
 
 
-def machine(number: int) -> Callable[[Lab], Target]:
-    """Return a search for a Pi by its place in the lab, counted from 0, round and round."""
+def machine(number: int, name: str = "") -> Callable[[Lab], Target]:
+    """Return a search for a Pi by its name, or place in the lab, from 0, round and round."""
     def find(lab: Lab) -> Target:
-        name = lab.machines[number % len(lab.machines)].name
-        return Target(name, "", name)
+        found = lab.machine(name) if name else lab.machines[number % len(lab.machines)]
+        return Target(found.name, "", found.name)
     return find
 
 
@@ -116,6 +124,12 @@ def every_machine(lab: Lab) -> Target:
     """Return all Pis."""
     first, *rest = [m.name for m in lab.machines]
     return Target(first, "", "all Pis", tuple(rest))
+
+
+def every_link(lab: Lab) -> Target:
+    """Return all Pis, and by which means the network between them can be slowed."""
+    found = every_machine(lab)
+    return replace(found, what=f"{found.what}: {delay.TOLD[delay.means(lab)]}")
 
 
 def consul_servers(count: int) -> Callable[[Lab], Target]:
@@ -127,6 +141,33 @@ def consul_servers(count: int) -> Callable[[Lab], Target]:
             raise FaultError(f"Consul's servers are {peers}; see: gislab status")
         return Target(chosen[0], "", "Consul on " + " and ".join(chosen), tuple(chosen[1:]))
     return find
+
+
+def swarm_leader(lab: Lab) -> Target:
+    """Return the Pi of the Swarm's leader."""
+    name = _managers(lab)[0]
+    return Target(name, "", f"{name}, which leads the Swarm")
+
+
+def swarm_majority(lab: Lab) -> Target:
+    """Return the Pi of the Swarm's leader and so many managers that the rest is no majority."""
+    chosen = _managers(lab)[:len(lab.machines) - len(lab.machines) // 2]
+    return Target(chosen[0], "", "managers of the Swarm: " + " and ".join(chosen),
+                  tuple(chosen[1:]))
+
+
+def the_registry(lab: Lab) -> Target:
+    """Return the registry, which is on this machine and on no Pi."""
+    return Target(HERE, "", f"the registry on {HERE}")
+
+
+def _managers(lab: Lab) -> list[str]:
+    """Return the Swarm's managers that can be reached, the leader first."""
+    said = dict(swarm.status(lab)[["node", "manager"]].itertuples(index=False))
+    found = [name for wanted in ("Leader", "Reachable") for name in said if said[name] == wanted]
+    if "Leader" not in said.values():
+        raise FaultError("the Swarm has no leader; see: gislab status")
+    return found
 
 
 def _holder(lab: Lab) -> str:

@@ -90,7 +90,8 @@ def dark(lab) -> list[str]:
     return [name for name, state in virtual.power(lab).items() if state != "running"]
 
 
-def interrupted_in_the_fault(lab, tmp_path) -> Running:
+def in_the_fault(lab, tmp_path) -> Running:
+    """Start an experiment; return when it has made a Pi dark."""
     facts = {"name": lab.name, "subnet": lab.subnet}
     run = Running("-c", MEASURE.format(lab=facts), str(tmp_path / "run"))
 
@@ -99,8 +100,23 @@ def interrupted_in_the_fault(lab, tmp_path) -> Running:
         if not dark(lab):
             raise NotYet("every Pi has power still")
     until(ask, what="the power to be cut", timeout=120, every=0.2, progress=None)
+    return run
+
+
+def interrupted_in_the_fault(lab, tmp_path) -> Running:
+    run = in_the_fault(lab, tmp_path)
     run.ctrl_c()
     return run
+
+
+def test_a_killed_driver_leaves_its_fault_to_the_next_command(whole, tmp_path):
+    """SIGKILL, as the kernel of a notebook may get it: nothing of it can undo anything."""
+    run = in_the_fault(whole, tmp_path)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    assert run.end() == -signal.SIGKILL and dark(whole), "it was undone by a dead program"
+    assert experiment.heal(whole) == "power_cut"
+    assert dark(whole) == [] and experiment.heal(whole) is None
+    cluster.ready(whole, timeout=10)
 
 
 def test_ctrl_c_in_an_experiment_gives_the_pi_its_power_back(whole, tmp_path):

@@ -5,7 +5,7 @@ import json
 import invented
 import pytest
 
-from gislab import census, experiment, faults, history, nodes, plot, run, stack
+from gislab import blows, census, experiment, faults, history, nodes, plot, run, stack
 
 ROWS = [("consul", "pi1"), ("consul", "pi2"), ("haproxy", "pi1"), ("postgis1", "pi1"),
         ("postgis2", "pi2"), ("mapserver", "pi2"), ("mapserver", "pi2")]
@@ -25,13 +25,17 @@ def test_things_are_containers_and_whole_pis_in_the_order_of_the_stack(paper, sw
     assert found[["service", "node"]].values.tolist() == [
         ["consul", "pi1"], ["consul", "pi2"], ["postgis1", "pi1"], ["postgis2", "pi2"],
         ["mapserver", "pi2"], ["haproxy", "pi1"],
-        ["power", "pi1"], ["power", "pi2"], ["power", "pi3"]]
+        ["power", "pi1"], ["power", "pi2"], ["power", "pi3"], ["registry", "this machine"]]
+    assert census._fault(paper, "registry", "this machine").name == "registry_lost"
+    alone = census.things(paper, kinds=("registry",))
+    assert len(alone) == 1 and census.things(paper, kinds=("registry",), pis=("pi1",)).empty
 
 
 def test_a_subset_is_chosen_by_kind_and_by_pi(paper, swarm):
     found = census.things(paper, kinds=("postgis", "power"), pis=("pi2",))
     assert found[["service", "node"]].values.tolist() == [["postgis2", "pi2"], ["power", "pi2"]]
-    with pytest.raises(ValueError, match="there is no tomcat; there are consul, .*power, pi1"):
+    with pytest.raises(ValueError, match="there is no tomcat; there are consul, .*power, "
+                       "registry, pi1"):
         census.things(paper, kinds=("tomcat",))
     with pytest.raises(ValueError, match="there is no pi9"):
         census.things(paper, pis=("pi9",))
@@ -68,7 +72,7 @@ def test_the_container_on_that_pi_is_the_victim_and_its_service_is_waited_for(
         remote.answers["docker", "ps", "-q", "--no-trunc", "--filter",
                        "label=com.docker.swarm.service.name=gis_consul"] = f"c{number}"
         remote.answers["docker", "kill"] = ""
-    monkeypatch.setattr(faults.blows, "replaced", lambda service: lambda lab, target: mended
+    monkeypatch.setattr(blows, "replaced", lambda service: lambda lab, target: mended
                         .append((service, target.node)))
     mended = []
     with faults.service_killed(paper, "consul", "pi2"):

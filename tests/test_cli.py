@@ -8,7 +8,7 @@ import invented
 import pandas as pd
 import pytest
 
-from gislab import cli, doctor, settings
+from gislab import cli, doctor, nodes, settings
 from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
@@ -83,9 +83,13 @@ def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):
     assert one_line(capsys) == ("gislab: no machine 'pi9' in this lab; there are pi1, pi2, pi3")
 
 
-def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys):
-    assert cli.main([*real, "power-cut", "pi1"]) == 1
-    assert "pi1 is a real Pi: pull the power plug of pi1 by hand" in one_line(capsys)
+def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(cli.nodes, "get", lambda lab, name: nodes.Node(name, "", None))
+    monkeypatch.setattr(nodes.Node, "answers", lambda node: next(answers))
+    assert cli.main([*real, "power-cut", "pi1"]) == 0
+    assert "pi1 is a real Pi: pull the power plug of pi1 now" in capsys.readouterr().out
+    assert next(answers, "asked until it was silent") == "asked until it was silent"
 
 
 def test_a_catalog_that_cannot_be_read_is_one_line(tmp_path, capsys):
@@ -233,6 +237,56 @@ def test_an_experiment_is_repeated_as_often_as_asked_and_told(monkeypatch, capsy
     assert (asked["fault"], asked["n"], asked["folder"]) == ("power_cut", 3, folder)
     assert asked["during"] == 60
     assert "too few" in capsys.readouterr().out and (folder / "figures" / "ecdf.png").exists()
+
+
+@pytest.mark.parametrize("words", [
+    "status", "publish maps.yml", "rollback 1", "seed places", "refresh", "scale mapserver 4",
+    "backup", "drain pi1", "activate pi1", "rolling-restart", "torture", "notebooks"])
+def test_what_needs_a_whole_lab_first_undoes_the_fault_that_was_left_behind(
+        words, monkeypatch, capsys):
+    def heal(lab, say):
+        raise RuntimeError("healed first")
+    monkeypatch.setattr(cli.experiment, "heal", heal)
+    assert cli.main(words.split()) == 1
+    assert one_line(capsys) == "gislab: healed first"
+
+
+@pytest.mark.parametrize("words", ["doctor", "down", "power-on pi1", "plug pi1", "show kept"])
+def test_what_needs_no_whole_lab_does_not_wait_for_one(words):
+    assert not cli._parser().parse_args(words.split()).heals
+
+
+def test_faults_are_listed_with_what_one_should_see_and_nothing_is_mended(monkeypatch, capsys):
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: pytest.fail("it was asked only"))
+    assert cli.main(["experiment", "--list"]) == 0
+    said = capsys.readouterr().out
+    assert "unplugged: cable pulled: VIP and primary (touches vip, maps, sql)" in said
+    assert said.count("    see: ") == said.count("; on real Pis: ") == len(cli.faults.ALL)
+
+
+@pytest.mark.parametrize("words, told", [
+    (["service_frozen", "--service", "pgpool", "--pi", "pi2"], "pgpool on pi2 frozen"),
+    (["pi_power_cut", "--pi", "pi3"], "power cut: pi3"),
+    (["power_cut", "--force"], "power cut: VIP and primary")])
+def test_a_fault_is_told_what_it_leaves_open(monkeypatch, tmp_path, words, told):
+    made = []
+
+    def repeat(lab, fault, n, **how):
+        made.append(fault(lab))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli.experiment, "repeat", repeat)
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    said = []
+    monkeypatch.setattr(cli, "_say", said.append)
+    assert cli.main(["experiment", *words, "--folder", "kept"]) == 130
+    assert made[0].title == told and made[0].force is ("--force" in words)
+    assert f"gislab experiment {words[0]} --trials 1 {' '.join(words[1:])} --folder" in said[-1]
+
+
+def test_of_the_set_up_of_2016_nothing_is_left_to_choose(monkeypatch, capsys):
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: None)
+    assert cli.main(["experiment", "power_cut", "--setup", "2016", "--pi", "pi1"]) == 1
+    assert "--setup 2016 leaves nothing to choose" in one_line(capsys)
 
 
 def test_an_experiment_that_is_interrupted_says_how_it_goes_on(monkeypatch, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from gislab import (
     experiment,
     faults,
     history,
+    journal,
     outage,
     postgis,
     probe,
@@ -179,12 +181,70 @@ def test_an_interrupted_experiment_undoes_its_fault(bench, monkeypatch):
 def test_the_fault_of_a_killed_driver_is_healed_by_the_next_command(bench):
     lab, whole, fault, writer = bench
     fault.aim()
-    experiment._remember(lab, fault)
+    fault.remember()
     fault.strike()  # and here the driver was killed
     said = []
     assert experiment.heal(lab, say=said.append) == "power_cut"
     assert whole[0] and "left behind on pi1" in said[0]
     assert experiment.heal(lab, say=said.append) is None and len(said) == 1
+
+
+@pytest.mark.parametrize("name", ["pi_power_cut", "unplugged"])
+def test_the_journal_of_a_real_pi_that_somebody_gave_back_is_closed(
+        monkeypatch, tmp_path, pis, name):
+    """Nobody is asked for what is done already, and the lab's commands work again."""
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
+    monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
+    lab = settings.make({"kind": "pi", "subnet": "192.168.1.0/24", "map_server": "mapserver",
+                         "ssh_key": "/nowhere/key", "machines": [
+                             {"name": f"pi{i}", "address": f"192.168.1.1{i}"} for i in (1, 2, 3)]})
+    pis.answer("docker", "info", out="26.1.5")
+    fault = faults.named(lab, name)
+    fault.target = faults.Target("pi2", "", "pi2")
+    fault.remember()
+    assert experiment.heal(lab, say=lambda text: None) == name
+    assert experiment.heal(lab, say=lambda text: None) is None
+
+
+STEPS = ("remembered", "striking", "struck", "in the block", "undoing", "undone")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_driver_that_is_killed_at_any_step_of_a_fault_leaves_a_lab_that_heals(
+        bench, tmp_path, monkeypatch, step):
+    """Killed as by SIGKILL: no `finally` runs in it. What it broke is a file in its place."""
+    lab, whole, fault, writer = bench
+    switch = tmp_path / "broken"
+
+    def die(here):
+        if here == step and os.getpid() != parent:
+            os._exit(9)
+
+    def hit(lab, target):
+        die("striking")
+        switch.touch()
+        die("struck")
+
+    def mend(lab, target):
+        die("undoing")
+        switch.unlink(missing_ok=True)
+        die("undone")
+
+    def planted(lab):
+        return dataclasses.replace(fault, hit=hit, mend=mend, target=None)
+    monkeypatch.setitem(faults.ALL, "power_cut", planted)
+    parent = os.getpid()
+    driver = os.fork()
+    if not driver:
+        note = {"strike": "remembered", "struck": "in the block"}
+        with experiment.broken(lab, planted(lab), lambda kind, what: die(note.get(kind)),
+                               say=lambda text: None):
+            pass
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]) == 9
+    assert switch.exists() is (step in ("struck", "in the block", "undoing"))
+    assert experiment.heal(lab, say=lambda text: None) == "power_cut"
+    assert not switch.exists() and experiment.heal(lab, say=lambda text: None) is None
 
 
 def test_a_fault_whose_driver_lives_is_left_to_it(bench):
@@ -211,13 +271,13 @@ def test_a_second_experiment_strikes_nothing_while_the_first_is_at_work(bench, t
 
 def test_a_fault_that_its_driver_undid_meanwhile_is_not_undone_again(bench, monkeypatch):
     lab, whole, fault, writer = bench
-    experiment._remember(lab, fault)
-    claimed = experiment._claimed
+    fault.remember()
+    claimed = journal.claimed
 
     def late(lab):
-        experiment._forget(lab)
+        journal.forget(lab)
         return claimed(lab)
-    monkeypatch.setattr(experiment, "_claimed", late)
+    monkeypatch.setattr(journal, "claimed", late)
     assert experiment.heal(lab, say=lambda text: pytest.fail(text)) is None
 
 

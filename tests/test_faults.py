@@ -1,11 +1,26 @@
 """Each fault breaks exactly what its name says, and is undone even when it is interrupted."""
 
 import json
+import subprocess
 
 import pandas as pd
 import pytest
+from recorded import node_ls
 
-from gislab import cluster, cuts, faults, nodes, postgis, settings, stack, vip, wait
+from gislab import (
+    blows,
+    cluster,
+    cuts,
+    faults,
+    journal,
+    nodes,
+    postgis,
+    registry,
+    settings,
+    stack,
+    vip,
+    wait,
+)
 from gislab.shell import Recorded, Result, Unreachable
 
 LAB = settings.make({"map_server": "mapserver"})
@@ -13,12 +28,12 @@ VIP_LINE = f"2: eth0    inet {LAB.vip}/32 scope global eth0\n"
 
 
 @pytest.fixture
-def pis(monkeypatch):
+def pis(monkeypatch, tmp_path):
     """Three recorded Pis: pi1 holds the VIP, postgis1 is primary, every service on every Pi."""
     remotes = {}
     for i in (1, 2, 3):
         answers = {
-            ("ip", "-o"): VIP_LINE if i == 1 else "",
+            ("ip", "-o"): VIP_LINE if i == 1 else "", ("true",): "",
             ("docker", "kill"): "", ("docker", "exec"): "",
             ("docker", "stack", "services"): "\n".join(
                 f'{{"Name": "gis_{s}", "Replicas": "3/3 (max 2 per node)"}}'
@@ -32,6 +47,7 @@ def pis(monkeypatch):
         remotes[f"pi{i}"] = Recorded(answers, name=f"pi{i}")
     monkeypatch.setattr(nodes, "all", lambda lab: [
         nodes.Node(m.name, m.address, remotes[m.name]) for m in lab.machines])
+    monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     monkeypatch.setattr(postgis, "primary", lambda lab: "postgis1")
     monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
     return remotes
@@ -272,6 +288,162 @@ def test_every_processor_is_kept_busy_and_the_busy_end_even_if_nobody_undoes_it(
         assert [pi for pi, _ in started] == ["pi1", "pi2", "pi3"]
         assert all("nproc" in c[2] and "timeout 900" in c[2] for _, c in started)
     assert len(sent(pis, "sh", "-c")) == 3
+
+
+def test_a_fault_in_a_with_is_in_the_journal_for_as_long_as_it_lasts(pis, power):
+    """A kernel that dies in the middle leaves word: the next command finds what to undo."""
+    with faults.power_cut(LAB):
+        assert journal.left(LAB)["fault"] == "power_cut" and journal.left(LAB)["target"] == {
+            "node": "pi1", "container": "", "what": "pi1 with the VIP and postgis1", "others": []}
+        with pytest.raises(journal.AtWork), faults.power_cut(LAB):
+            pytest.fail("two at a time")
+    assert journal.left(LAB) == {}
+
+
+def test_a_fault_that_could_not_be_undone_stays_in_the_journal(pis, power, monkeypatch):
+    def broken_switch(lab, name):
+        raise nodes.NodeError("still dark")
+    monkeypatch.setattr(nodes, "power_on", broken_switch)
+    with pytest.raises(nodes.NodeError), faults.power_cut(LAB):
+        pass
+    assert journal.left(LAB)["fault"] == "power_cut"
+
+
+def test_what_a_fault_leaves_open_is_told_where_it_is_given_something_else():
+    with pytest.raises(faults.FaultError, match="power_cut does not know all of pi; it leaves"):
+        faults.named(LAB, "power_cut", pi="pi2")
+    with pytest.raises(faults.FaultError, match="leaves open: service, pi"):
+        faults.named(LAB, "service_killed", pick=1)
+
+
+def frozen(pis):
+    for i, remote in enumerate(pis.values(), 1):
+        remote.answers["docker", "pause"] = remote.answers["sh", "-c"] = ""
+        remote.answers["docker", "ps", "-q", "--no-trunc", "--filter",
+                       "label=com.docker.swarm.service.name=gis_pgpool"] = f"pgpool-on-pi{i}"
+    return lambda: [(pi, c[-1]) for pi, c in sent(pis, "docker", "pause")]
+
+
+@pytest.mark.parametrize("choice, victim", [
+    ({}, ("pi3", "haproxy-on-pi3")),  # where the VIP is
+    ({"service": "keepalived"}, ("pi3", "keepalived-on-pi3")),
+    ({"service": "pgpool"}, ("pi1", "pgpool-on-pi1")),
+    ({"service": "mapserver", "pi": "pi2"}, ("pi2", "mapserver-on-pi2")),
+    ({"service": "haproxy", "pi": "pi2"}, ("pi2", "haproxy-on-pi2"))])
+def test_any_service_can_be_frozen_on_any_pi_and_goes_on(pis, choice, victim):
+    pis["pi1"].answers["ip", "-o"], pis["pi3"].answers["ip", "-o"] = "", VIP_LINE
+    struck = frozen(pis)
+    with faults.named(LAB, "service_frozen", **choice) as fault:
+        assert struck() == [victim] and fault.target.node == victim[0]
+    [(pi, command)] = sent(pis, "sh", "-c")
+    assert pi == victim[0] and "unpause" in command[2]
+
+
+@pytest.mark.parametrize("pis_there, few", [(3, 1), (5, 2), (7, 3)])
+def test_halves_are_cut_from_each_other_both_ways_and_whole_in_themselves(pis_there, few):
+    lab = settings.make({"map_server": "mapserver", "pis": pis_there})
+    grudge = cuts.halves(lab, "pi2")
+    small = [name for name in grudge if len(grudge[name]) == max(map(len, grudge.values()))
+             and "pi2" not in grudge[name]]
+    assert "pi2" in small and len(small) == few
+    assert all(set(grudge[name]) == set(grudge) - set(small) for name in small)
+    assert all(set(grudge[name]) == set(small) for name in set(grudge) - set(small))
+
+
+def test_a_lossy_network_loses_by_chance_and_in_every_direction(wires):
+    with faults.lossy(LAB):
+        assert cut_by(wires) == {"pi1": [2, 3], "pi2": [1, 3], "pi3": [1, 2]}
+        for _, command in sent(wires, "sh", "-ec"):
+            assert command[2].count("--mode random --probability 0.1 -j DROP") == 2
+    assert len([c for _, c in sent(wires, "sh", "-c") if "-X GISLAB" in c[2]]) == 3
+
+
+@pytest.fixture
+def managed(pis):
+    for remote in pis.values():
+        remote.answers["docker", "node", "ls"] = node_ls("pi2", "pi1", "pi3")
+    return pis
+
+
+@pytest.mark.parametrize("name, dark", [
+    ("swarm_leader_lost", ["pi2"]), ("swarm_majority_lost", ["pi1", "pi2"])])
+def test_the_leader_of_the_swarm_goes_dark_and_with_it_as_many_as_make_the_majority(
+        managed, power, name, dark):
+    with faults.named(LAB, name):
+        assert sorted(power) == [("power_cut", pi) for pi in dark]
+    assert sorted(power[len(dark):]) == [("power_on", pi) for pi in dark]
+
+
+def test_the_registry_is_frozen_where_it_is_and_goes_on(pis, monkeypatch):
+    done = []
+    monkeypatch.setattr(registry, "pause", lambda lab: done.append("frozen"))
+    monkeypatch.setattr(registry, "unpause", lambda lab: done.append("goes on"))
+    with faults.registry_lost(LAB) as fault:
+        assert done == ["frozen"] and fault.target.node == "this machine"
+    assert done == ["frozen", "goes on"] and sent(pis, "docker") == []
+
+
+def test_a_map_server_has_a_quarter_of_its_memory_and_then_all_that_its_service_allows(pis):
+    for remote in pis.values():
+        remote.answers["docker", "service", "inspect"] = str(768 << 20)
+        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    with faults.memory_limit(LAB):
+        [(pi, command)] = sent(pis, "sh", "-ec")
+        assert pi == "pi1" and "used / 4" in command[2] and "mapserver-on-pi1" in command[2]
+    [(pi, command)] = sent(pis, "docker", "update")
+    assert pi == "pi1" and command[3] == "805306368" and command[-1] == "mapserver-on-pi1"
+
+
+def test_what_fills_a_disk_is_removed_and_only_a_disk_of_a_size_is_filled(pis, tmp_path):
+    with faults.disk_full(LAB):
+        [(_, command)] = sent(pis, "docker", "exec")
+    assert sent(pis, "docker", "exec")[-1][1][-3:] == ("rm", "-f", "/run/gislab/full")
+    script = command[-1].replace("/run/gislab/full", str(tmp_path / "full"))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and "no size" in done.stderr and list(tmp_path.glob("full")) == []
+
+
+def silent(pis, *names):
+    for name in names:
+        pis[name].answers["true",] = Result((), 255, "", "no route")
+
+
+@pytest.mark.parametrize("name, refused", [
+    ("map_server_killed", True), ("pi_power_cut", True), ("cpu_full", True), ("ring_cut", True)])
+def test_what_would_leave_no_majority_is_refused_unless_forced(wires, power, name, refused):
+    """One Pi is silent already: whoever strikes another one may have to mend the lab by hand."""
+    silent(wires, "pi2")
+    with pytest.raises(faults.FaultError, match="pi2 does not answer.*--force"), \
+            faults.named(LAB, name):
+        pytest.fail("it was struck")
+    assert power == [] and kills(wires) == [] and journal.left(LAB) == {}
+    assert faults.named(LAB, name, force=True).aim().node == "pi1"
+
+
+def test_the_pi_that_is_silent_anyway_may_be_struck(pis, power):
+    silent(pis, "pi2")
+    assert faults.named(LAB, "pi_power_cut", pi="pi2").aim().node == "pi2"
+
+
+def test_every_fault_says_what_one_should_see_and_how_it_is_undone():
+    told = faults.table(LAB)
+    assert told["fault"].tolist() == list(faults.ALL) and told["fault"].is_unique
+    assert (told.drop(columns="fault").map(len) > 2).all(axis=None)
+    by_hand = told[told["on real Pis"] != "the same"]["fault"]
+    assert set(by_hand) == {name for name in faults.ALL if faults.named(LAB, name).mend in (
+        blows.give_power, blows.plug)}
+
+
+def test_every_fault_is_tried_on_a_standing_lab():
+    """`Each fault of the catalog was injected and undone by a live test`: none is forgotten."""
+    from test_faults_live import TRIED
+    assert set(faults.ALL) == set(TRIED)
+
+
+def test_the_docs_tell_of_each_fault_what_the_program_does():
+    text = (settings.PROJECT / "docs" / "faults.md").read_text()
+    for line in faults.table(LAB).itertuples(index=False):
+        assert "| " + " | ".join([f"`{line[0]}`", *line[1:]]) + " |" in text, line[0]
 
 
 def test_the_journal_holds_all_that_the_undoing_needs():

@@ -2,7 +2,20 @@
 
 import pytest
 
-from gislab import check, cluster, experiment, faults, outage, postgis, probe, run, stack, vip
+from gislab import (
+    check,
+    cluster,
+    delay,
+    experiment,
+    faults,
+    outage,
+    postgis,
+    probe,
+    run,
+    stack,
+    swarm,
+    vip,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300, func_only=True)]
 QUICK = dict(before=2, after=2)
@@ -110,11 +123,83 @@ def test_with_two_of_three_pis_dark_a_write_is_refused_with_a_named_error(whole,
     assert (dark["detail"].str.len() > 0).all()
 
 
+# What no test above strikes: for how many seconds it lasts, what it leaves open, and the longest
+# outage of a lane that it may cost; of a lane that is not named, none is asked for.
+OTHERS = {
+    "switchover": (3, {}, {"sql_write": 10, "maps": 1}),
+    "keepalived_killed": (3, {}, {"maps": 3}),
+    "primary_container_killed": (5, {}, {"sql_write": 15, "maps": 3}),
+    "pi_power_cut": (10, {"pick": 2}, {"maps": 5, "sql_write": 25}),
+    "unplugged": (15, {}, {"maps": 5, "sql_write": 25}),
+    "cpu_full": (10, {}, {}),
+    "network_halves": (15, {}, {}),
+    "swarm_leader_lost": (10, {}, {"maps": 5, "sql_write": 25}),
+    "registry_lost": (5, {}, {"maps": 1, "sql_write": 1}),
+    "lossy": (10, {}, {}),
+    "slow": (10, {}, {}),
+    "memory_limit": (10, {}, {"sql_write": 1}),
+    "disk_full": (10, {}, {"maps": 1, "sql_write": 1}),
+}
+SERVICES = (("service_killed", "haproxy"), ("service_killed", "pgpool"),
+            ("service_killed", "consul"), ("service_frozen", "haproxy"),
+            ("service_frozen", "keepalived"), ("service_frozen", "pgpool"),
+            ("service_frozen", "mapserver"))
+DARK = ("primary_and_standby_dark", "swarm_majority_lost")
+# every fault that some test of this file strikes; test_faults.py compares it with the catalog
+TRIED = {*OTHERS, *DARK, *(name for name, _ in (*SERVICES, *LONG)), "map_server_killed",
+         "haproxy_killed", "primary_killed", "power_cut", "primary_frozen", "primary_paused",
+         "primary_cut_off", "primary_deaf", "primary_mute", "consul_majority_lost"}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_fault_costs_no_more_than_it_may_and_the_lab_is_whole_after_it(whole, tmp_path, name):
+    during, choice, most = OTHERS[name]
+    run = measured(whole, faults.named(whole, name, **choice), tmp_path, during=during,
+                   recovery=1 if name in ("network_halves", "lossy", "slow") else 40)
+    promise_kept(run)
+    for lane, seconds in most.items():
+        assert outage.of(run, lane).outage <= seconds, outage.table(run).to_string()
+    cluster.ready(whole, timeout=15)
+
+
+@pytest.mark.parametrize("name, service", SERVICES)
+def test_any_service_may_be_killed_or_frozen(whole, tmp_path, name, service):
+    run = measured(whole, faults.named(whole, name, service=service), tmp_path, during=8,
+                   recovery=5)
+    promise_kept(run)
+    assert service in run.settings["title"] and service in run.settings["target"]
+
+
+def test_a_slow_network_makes_answers_late_and_none_of_them_wrong(whole, tmp_path):
+    """The means is told with the run: not every kernel has netem."""
+    run = measured(whole, "slow", tmp_path, during=10, recovery=1, lanes=("maps", "sql_write"))
+    assert any(told in run.settings["target"] for told in delay.TOLD.values())
+    spans = [run.samples[(run.samples["probe"] == "sql_write") & (run.samples["outcome"] == "ok")
+                         & run.samples["sent"].between(*span)]["took"].median()
+             for span in ((0, run.at("strike")), (run.at("struck"), run.at("undo")))]
+    assert spans[1] > spans[0], f"a write took {spans} s before and meanwhile"
+
+
+def test_a_fault_is_refused_while_another_pi_is_dark(whole):
+    """Beyond repair is what two Pis of three may be; `force` is the word for wanting it."""
+    with faults.named(whole, "pi_power_cut", pick=2), \
+            pytest.raises(faults.FaultError, match="does not answer.*--force"):
+        faults.pi_power_cut(whole, pick=1).aim()
+    cluster.ready(whole, timeout=15)
+
+
+@pytest.mark.long
+def test_the_swarm_has_its_quorum_again_when_its_managers_have_power(whole, tmp_path):
+    run = measured(whole, "swarm_majority_lost", tmp_path, during=10, recovery=1)
+    promise_kept(run)
+    swarm.ready(whole, timeout=15)
+
+
 def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
     """A driver that dies leaves a dark Pi behind; the next command brings it back."""
     fault = faults.power_cut(whole)
     fault.aim()
-    experiment._remember(whole, fault)
+    fault.remember()
     fault.strike()
     assert experiment.heal(whole) == "power_cut"
     cluster.ready(whole, timeout=5)

@@ -49,16 +49,66 @@ def test_a_key_of_real_pis_is_never_made_but_asked_for(paper):
         nodes.all(REAL)
 
 
-@pytest.mark.parametrize("verb, words", [
-    (nodes.power_cut, "pull the power plug of pi2"),
-    (nodes.power_on, "plug the power back into pi2"),
-    (nodes.unplug, "pull the network cable of pi2"),
-    (nodes.plug, "put the network cable back into pi2")])
-def test_what_only_a_hand_can_do_to_a_real_pi_is_told_as_such(verb, words):
-    with pytest.raises(nodes.NodeError, match=f"pi2 is a real Pi: {words} by hand"):
-        verb(REAL, "pi2")
+class Handled(Recorded):
+    """A real Pi that a hand reaches when somebody says so: it falls silent, or answers again."""
+
+    def __init__(self, *, silent):
+        super().__init__({("true",): "", INFO: "26.1.5"}, name="pi2")
+        self.silent, self.told = silent, []
+
+    def run(self, args, *, input=None, check=True, timeout=60):
+        if self.silent:
+            raise Unreachable(self.name, Result(tuple(args), 255, "", "No route to host"))
+        return super().run(args, input=input, check=check, timeout=timeout)
+
+    def hand(self, text):
+        self.told.append(text)
+        self.silent = not self.silent
+
+    def listens(self, text):
+        self.told.append(text)
+
+
+def real(monkeypatch, **how):
+    pi = Handled(**how)
+    monkeypatch.setattr(nodes, "all", lambda lab: [
+        nodes.Node(m.name, m.address, pi) for m in lab.machines])
+    return pi
+
+
+@pytest.mark.parametrize("verb, words, silent", [
+    (nodes.power_cut, "pull the power plug of pi2", False),
+    (nodes.power_on, "plug the power back into pi2", True),
+    (nodes.unplug, "pull the network cable of pi2", False),
+    (nodes.plug, "put the network cable back into pi2", True)])
+def test_what_only_a_hand_can_do_to_a_real_pi_is_asked_for_and_waited_for(
+        verb, words, silent, monkeypatch):
+    pi = real(monkeypatch, silent=silent)
     with pytest.raises(KeyError):
         verb(REAL, "pi7")
+
+    def once(text):
+        (pi.listens if pi.told else pi.hand)(text)
+    verb(REAL, "pi2", say=once)
+    assert words in pi.told[0] and pi.told[0].startswith("pi2 is a real Pi")
+    assert pi.silent is not silent and len(pi.told) == 2
+
+
+@pytest.mark.parametrize("verb", [nodes.power_on, nodes.plug])
+def test_of_a_real_pi_that_answers_nothing_is_asked(verb, monkeypatch):
+    pi = real(monkeypatch, silent=False)
+    verb(REAL, "pi2", say=pi.listens)
+    assert pi.told == []
+
+
+@pytest.mark.parametrize("verb, silent, error, words", [
+    (nodes.power_cut, False, wait.WaitTimeout, "still answers: pull the power plug"),
+    (nodes.plug, True, nodes.NodeError, "put the network cable back.*then run: gislab heal")])
+def test_a_hand_that_never_comes_is_not_waited_for_without_end(
+        verb, silent, error, words, monkeypatch):
+    pi = real(monkeypatch, silent=silent)
+    with pytest.raises(error, match=words):
+        verb(REAL, "pi2", say=pi.listens)
 
 
 def test_answers_come_in_the_order_of_the_pis(paper, pis):

@@ -374,7 +374,7 @@ def test_a_fault_that_was_left_behind_with_the_set_up_goes_with_it(paper, there,
     monkeypatch.setattr(nodes, "alive", nodes.all)
     fault = faults2016.named(paper, "haproxy_killed")
     (paper.home / "setup.json").write_text("{}")
-    experiment._remember(paper, fault)
+    fault.remember()
     assert experiment.heal(paper, say=quiet) == "haproxy_killed"
     assert not (paper.home / "fault.json").exists() and not setup2016.stands(paper)
     assert swaps(there)[-1] == "gis.yml"
@@ -388,7 +388,7 @@ def test_a_fault_left_within_it_is_undone_by_hand_and_the_set_up_stays(
     with setup2016.standing(paper, say=quiet):
         fault = faults2016.named(paper, "haproxy_killed")
         fault.target = faults.Target("pi3", "c3", "haproxy on pi3")
-        experiment._remember(paper, fault)
+        fault.remember()
         assert experiment.heal(paper, say=quiet) == "haproxy_killed"
         assert undone == ["pi3"] and setup2016.stands(paper)
 

@@ -11,6 +11,7 @@ from gislab import (
     experiment,
     faults,
     history,
+    nodes,
     outage,
     postgis,
     probe,
@@ -93,6 +94,7 @@ def bench(tmp_path, monkeypatch, pis):
     pis.answer("perl", out="1.00\tvip\t\there\n1.00\tserver\tprimary/postgis1\tUP\n")
     state = {"broken": False, "held": [], "line": 1, "mend": lambda: None, "struck": []}
     monkeypatch.setattr(cluster, "ready", lambda lab, **how: None)
+    monkeypatch.setattr(nodes, "alive", lambda lab: lab.machines)
     monkeypatch.setattr(experiment, "first_row", lambda lab: 1000)
     monkeypatch.setattr(experiment, "final_reads", lambda lab, first, end, **how: history.reads(
         {reader: {row: state["held"].count(row) for row in state["held"]}

@@ -121,7 +121,7 @@ def test_a_frozen_postgres_is_ended_and_another_member_takes_over(whole):
 def test_a_killed_drivers_cut_is_mended_by_the_next_command(whole):
     fault = faults.primary_cut_off(whole)
     fault.aim()
-    experiment._remember(whole, fault)
+    fault.remember()
     fault.strike()
     assert sum(cuts.cuts(whole).values()) == 4
     assert experiment.heal(whole) == "primary_cut_off"

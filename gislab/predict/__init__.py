@@ -65,6 +65,16 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
         "consul_leader_lost": lambda: NONE,
         "consul_majority_lost": lambda: NONE,  # Patroni's failsafe mode
         "cpu_full": lambda: NONE,
+        "service_frozen": lambda: NO_THEORY,  # it says not which service, on which Pi
+        "swarm_leader_lost": lambda: by_chance(_dark(t, sql), 1 / t.servers),
+        "swarm_majority_lost": lambda: lasts("no majority is left") if sql
+        else by_chance(maps_move(t), (t.servers // 2 + 1) / t.servers),
+        "registry_lost": lambda: NONE,
+        "network_halves": cut_off,
+        "lossy": lambda: NO_THEORY,  # by chance
+        "slow": lambda: NO_THEORY,  # it depends on the size of the answers
+        "memory_limit": lambda: NONE if sql else NO_THEORY,
+        "disk_full": lambda: NONE,
     }[fault]()
 
 
