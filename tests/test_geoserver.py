@@ -170,7 +170,7 @@ def test_tiles_are_kept_of_tiled_layers_only():
         "gwc-layers/wells-layer.xml"]
     tree = ElementTree.fromstring(made["gwc-layers/wells-layer.xml"])
     layer = ElementTree.fromstring(made["workspaces/gis/public-primary/wells/layer.xml"])
-    assert (tree.tag, tree.findtext("name")) == ("GeoServerLayer", "gis:wells")
+    assert (tree.tag, tree.findtext("name")) == ("GeoServerTileLayer", "gis:wells")
     assert tree.findtext("id") == layer.findtext("id")
     assert catalog.tiles.GRID in [e.text for e in tree.iter("gridSetName")]
     assert not [path for path in FILES if path.startswith("gwc-layers/")]

@@ -229,7 +229,7 @@ def _tiled(space: str, layer: Layer) -> str:
     """Return what GeoWebCache is to know of a layer; its id is the layer's own."""
     grids = "".join(f"<gridSubset><gridSetName>{grid}</gridSetName></gridSubset>"
                     for grid in GRIDS)
-    return _xml("GeoServerLayer", enabled="true", id=f"{layer.name}-layer",
+    return _xml("GeoServerTileLayer", enabled="true", id=f"{layer.name}-layer",
                 name=f"{space}:{layer.name}",
                 _formats="<mimeFormats><string>image/png</string></mimeFormats>",
                 _grids=f"<gridSubsets>{grids}</gridSubsets>",
