@@ -36,4 +36,9 @@ vrrp_instance VI_TEST_1 {
     }
 }
 CONF
+# They were started one by one, by hand. Of those with one priority the first to start has the VIP:
+# the last Pi, which has a database as well (see 2016.yml).
+if [[ "$STATE" == BACKUP && "$NODES" != *"$NODE_NAME=$ADDRESS" ]]; then
+    sleep 2
+fi
 exec keepalived --dont-fork --log-console --vrrp --use-file /run/keepalived.conf

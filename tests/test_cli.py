@@ -280,7 +280,8 @@ def test_a_fault_is_told_what_it_leaves_open(monkeypatch, tmp_path, words, told)
     monkeypatch.setattr(cli, "_say", said.append)
     assert cli.main(["experiment", *words, "--folder", "kept"]) == 130
     assert made[0].title == told and made[0].force is ("--force" in words)
-    assert f"gislab experiment {words[0]} --trials 1 {' '.join(words[1:])} --folder" in said[-1]
+    assert (f"gislab experiment {words[0]} --trials 1 {' '.join(words[1:])} --during 3 --folder"
+            in said[-1])
 
 
 def test_of_the_set_up_of_2016_nothing_is_left_to_choose(monkeypatch, capsys):

@@ -38,6 +38,7 @@ from gislab import (
     setup2016,
     stack,
 )
+from gislab.faults import colours
 from gislab.wait import NotYet, until
 
 from . import series
@@ -233,10 +234,10 @@ def _draw(table: pd.DataFrame) -> None:
     shown = table[lane & table["recovered"]]
     found = list(dict.fromkeys(shown["fault"]))
     figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.9 * max(1, len(found))))
-    colours = dict(zip(EVERY, (faults.GREEN, faults.SKY, faults.VERMILION, faults.GREY),
+    shades = dict(zip(EVERY, (colours.GREEN, colours.SKY, colours.VERMILION, colours.GREY),
                        strict=True))
     for place, fault in enumerate(found):
-        for step, (setup, colour) in enumerate(colours.items()):
+        for step, (setup, colour) in enumerate(shades.items()):
             seconds = shown[(shown["fault"] == fault) & (shown["setup"] == setup)]["outage"]
             axes.plot(seconds.clip(lower=0.05), [place + 0.2 * (step - 1.5)] * len(seconds), "o",
                       color=colour, alpha=0.7, label=setup if place == 0 else None)
