@@ -96,12 +96,15 @@ def get_features(lab: Lab, layer: str, *, bbox=None, limit: int | None = None,
             typename=[layer], bbox=box, maxfeatures=limit, outputFormat="application/json")
         text = answer.read()
     try:
-        features = json.loads(text)["features"]
+        found = json.loads(text)
+        features = found["features"]
     except (ValueError, KeyError, TypeError):
         raise OwsError(f"{url(lab)} sent no GeoJSON for layer {layer}: {_words(text)}") from None
     if not features:
         return geopandas.GeoDataFrame(geometry=[], crs="EPSG:4326")
-    return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
+    # GeoServer answers in the layer's own system, x first, and names it; no name is RFC 7946's
+    crs = ((found.get("crs") or {}).get("properties") or {}).get("name", "EPSG:4326")
+    return geopandas.GeoDataFrame.from_features(features, crs=crs).to_crs("EPSG:4326")
 
 
 def get_tile(lab: Lab, layer: str, zoom: int, column: int, row: int, *,

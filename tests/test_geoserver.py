@@ -69,6 +69,15 @@ def test_nothing_can_be_written():
     assert ElementTree.fromstring(FILES["wfs.xml"]).findtext("serviceLevel") == "BASIC"
 
 
+def test_wfs_has_what_the_schemas_of_its_features_are_made_with():
+    """Without the address no insertion is read; and no column hides behind one of GML's."""
+    wfs = ElementTree.fromstring(FILES["wfs.xml"])
+    assert wfs.findtext("schemaBaseURL") == "http://schemas.opengis.net"
+    told = {entry.findtext("version"): entry.findtext("gml/overrideGMLAttributes")
+            for entry in wfs.iterfind("gml/entry")}
+    assert told == {"V_10": "true", "V_11": "true", "V_20": "true"}
+
+
 def test_what_nobody_publishes_is_off():
     """GeoServer offers WCS by itself; and tiles where no layer is tiled."""
     enabled = {tag: ElementTree.fromstring(FILES[f"{tag}.xml"]).findtext("enabled")
@@ -170,7 +179,7 @@ def test_tiles_are_kept_of_tiled_layers_only():
         "gwc-layers/wells-layer.xml"]
     tree = ElementTree.fromstring(made["gwc-layers/wells-layer.xml"])
     layer = ElementTree.fromstring(made["workspaces/gis/public-primary/wells/layer.xml"])
-    assert (tree.tag, tree.findtext("name")) == ("GeoServerLayer", "gis:wells")
+    assert (tree.tag, tree.findtext("name")) == ("GeoServerTileLayer", "gis:wells")
     assert tree.findtext("id") == layer.findtext("id")
     assert catalog.tiles.GRID in [e.text for e in tree.iter("gridSetName")]
     assert not [path for path in FILES if path.startswith("gwc-layers/")]

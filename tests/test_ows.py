@@ -91,6 +91,20 @@ def test_features_come_as_a_geodataframe(service):
     assert (found.geometry[0].x, found.crs) == (10, "EPSG:4326")
 
 
+@pytest.mark.parametrize("crs, place", [
+    ("urn:ogc:def:crs:EPSG::25832", [500000, 5538630.70]), ("urn:ogc:def:crs:EPSG::4326", [9, 50]),
+    ("urn:ogc:def:crs:OGC:1.3:CRS84", [9, 50]), (None, [9, 50])])
+def test_features_are_in_degrees_whatever_system_they_come_in(service, crs, place):
+    """Longitude first: GeoServer answers in the layer's own system, and says which it is."""
+    service(json.dumps({
+        "crs": crs and {"type": "name", "properties": {"name": crs}}, "features": [
+            {"type": "Feature", "properties": {},
+             "geometry": {"type": "Point", "coordinates": place}}]}).encode())
+    found = ows.get_features(LAB, "places")
+    assert found.crs == "EPSG:4326"
+    assert numpy.allclose([found.geometry[0].x, found.geometry[0].y], [9, 50], atol=1e-6)
+
+
 def test_no_features_are_an_empty_table(service):
     """An empty answer is an answer."""
     service(b'{"type": "FeatureCollection", "features": []}')

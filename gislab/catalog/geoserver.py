@@ -54,6 +54,12 @@ REST = """\
 /**;GET=ROLE_ADMINISTRATOR
 /**;POST,DELETE,PUT=ROLE_ADMINISTRATOR
 """
+# Else a column named as something that GML has for every feature, e.g. `name`, becomes that, and
+# the schema does not tell of it: clients that go by the schema would not see the column.
+GML = "<gml>" + "".join(
+    f"<entry><version>{version}</version><gml><srsNameStyle>{style}</srsNameStyle>"
+    "<overrideGMLAttributes>true</overrideGMLAttributes></gml></entry>"
+    for version, style in (("V_10", "XML"), ("V_11", "URN"), ("V_20", "URN2"))) + "</gml>"
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 SLD = HEAD + """\
 <StyledLayerDescriptor version="1.0.0" xmlns="http://www.opengis.net/sld"
@@ -183,7 +189,9 @@ def _service(tag: str, name: str, catalog: Catalog, *, enabled: bool = True,
              **more: object) -> str:
     extra = {"wms": {"_srs": "<srs><string>4326</string><string>3857</string></srs>",
                      "maxRequestMemory": 65536, "maxRenderingTime": 30},
-             "wfs": {"maxFeatures": 1000000, "featureBounding": "false"}}.get(tag, {})
+             "wfs": {"maxFeatures": 1000000, "featureBounding": "false",
+                     # without it no insertion can be read; nothing is asked there
+                     "schemaBaseURL": "http://schemas.opengis.net", "_gml": GML}}.get(tag, {})
     return _xml(tag, id=f"{tag}-service", enabled=str(enabled).lower(), name=name,
                 title=escape(catalog.title), abstrct=escape(catalog.abstract),
                 citeCompliant="false", **extra, **more)
@@ -229,7 +237,7 @@ def _tiled(space: str, layer: Layer) -> str:
     """Return what GeoWebCache is to know of a layer; its id is the layer's own."""
     grids = "".join(f"<gridSubset><gridSetName>{grid}</gridSetName></gridSubset>"
                     for grid in GRIDS)
-    return _xml("GeoServerLayer", enabled="true", id=f"{layer.name}-layer",
+    return _xml("GeoServerTileLayer", enabled="true", id=f"{layer.name}-layer",
                 name=f"{space}:{layer.name}",
                 _formats="<mimeFormats><string>image/png</string></mimeFormats>",
                 _grids=f"<gridSubsets>{grids}</gridSubsets>",

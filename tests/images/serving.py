@@ -7,6 +7,7 @@ import io
 import ipaddress
 import time
 import uuid
+from dataclasses import replace
 
 import httpx
 import matplotlib.image
@@ -27,6 +28,9 @@ WFS = {"service": "WFS", "version": "2.0.0", "request": "GetFeature",
        "outputFormat": "application/json"}
 WMS = {"service": "WMS", "version": "1.3.0", "request": "GetMap", "styles": "", "crs": "CRS:84",
        "bbox": "-40,-20,40,20", "width": "200", "height": "100", "format": "image/png"}
+
+
+PROXY = (settings.PROJECT / "stack" / "haproxy.cfg").read_bytes()
 
 
 class Serving:
@@ -104,6 +108,19 @@ class Serving:
             cap_drop=["ALL"], read_only=True, mem_limit="768m",
             tmpfs={"/run/gislab": "", "/tmp": "", "/var/cache/gislab": "size=128m"}, **options)
 
+    def behind(self, alias: str) -> settings.Lab:
+        """Start the stack's HAProxy before one map server; return a lab whose VIP it is.
+
+        Only so do clients come back to that server by the addresses in its capabilities.
+        """
+        proxy = self.run("haproxy", f"before-{alias}", environment={"NODE_NAME": "pi1"}, files={
+            "/etc/haproxy/haproxy.cfg": PROXY.replace(b"tasks.mapserver", alias.encode())},
+            cap_drop=["ALL"])
+        lab = replace(self.lab, vip=self.address(proxy),
+                      ports=replace(self.lab.ports, maps=8080))
+        lab.__dict__["home"] = self.lab.home  # the same passwords
+        return lab
+
     def address(self, container) -> str:
         container.reload()
         return container.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
@@ -160,6 +177,14 @@ def features(url: str, layer: str) -> httpx.Response:
 
 def picture(url: str, layers: str) -> httpx.Response:
     return httpx.get(f"{url}/ows", params=WMS | {"layers": layers}, timeout=20)
+
+
+def through(lab: settings.Lab) -> None:
+    """Wait until a map comes through a lab's HAProxy."""
+    def ask():
+        if not is_png(picture(lab.maps_url, "alive")):
+            raise NotYet("no map")
+    until(ask, what="a map through HAProxy", timeout=60)
 
 
 def is_png(answer: httpx.Response) -> bool:

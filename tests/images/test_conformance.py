@@ -18,14 +18,12 @@ import pytest
 import shapely
 from owslib.ogcapi.features import Features
 
-from gislab import catalog, loading, ows, settings, wars
+from gislab import catalog, loading, ows, wars
 from gislab.catalog import Layer, bundle
-from gislab.wait import NotYet, until
 
 from . import serving as helper
 
 pytestmark = pytest.mark.live
-CONFIG = (settings.PROJECT / "stack" / "haproxy.cfg").read_bytes()
 EXTENT = (6.0, 47.0, 12.0, 55.0)
 LAYERS = {"wells": "EPSG:25832", "roads": "EPSG:3857", "farms": "EPSG:4326"}
 
@@ -66,25 +64,17 @@ def here(request, the_engine, image, tmp_path_factory):
     try:
         for name in LAYERS:
             loading.load(serving.lab, loaded(name), name, progress=False, say=lambda text: None)
-        proxy = serving.address(serving.run("haproxy", "haproxy", environment={
-            "NODE_NAME": "pi1"}, files={"/etc/haproxy/haproxy.cfg": CONFIG}, cap_drop=["ALL"]))
-        lab = replace(serving.lab, vip=proxy, ports=replace(serving.lab.ports, maps=8080))
-        lab.__dict__["home"] = serving.lab.home  # the same passwords
+        lab = serving.behind("tasks.mapserver")
         catalog.allow(serving.lab, say=lambda text: None)
         catalog.put(lab, published(), say=lambda text: None)
         url = serving.healthy(serving.map_server(request.param, "tasks.mapserver",
                                                  publish=False))
         assert httpx.get(f"{url}/catalog").text == bundle.digest(
             bundle.render(published(), lab))[:12]
-        until(lambda: _through(lab), what="a map through HAProxy", timeout=60)
+        helper.through(lab)
         yield lab
     finally:
         serving.close()
-
-
-def _through(lab) -> None:
-    if not helper.is_png(helper.picture(lab.maps_url, "alive")):
-        raise NotYet("no map")
 
 
 def services(lab) -> list[str]:

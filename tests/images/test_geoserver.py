@@ -205,16 +205,12 @@ def whole():
 
 @pytest.fixture(scope="module")
 def writing(serving, url, second, whole):
-    """A lab for each server, whose VIP is that server."""
-    other = serving.healthy(second)
+    """A lab for each server, whose VIP is a HAProxy before that server alone."""
+    serving.healthy(second)
     catalog.publish(serving.lab, whole, say=print, timeout=500)
-    labs = []
-    for address in (url, other):
-        vip, _, port = address.removeprefix("http://").partition(":")
-        lab = replace(serving.lab, vip=vip,
-                      ports=replace(serving.lab.ports, maps=int(port)))
-        lab.__dict__["home"] = serving.lab.home  # the same passwords
-        labs.append(lab)
+    labs = [serving.behind(alias) for alias in ("map-server", "second")]
+    for lab in labs:
+        helper.through(lab)
     return labs
 
 
