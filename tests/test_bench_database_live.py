@@ -7,7 +7,7 @@ from bench import bench_database, series
 
 from gislab import outage, run
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600, func_only=True)]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(600, func_only=True)]
 
 
 def test_the_bench_in_short_loses_nothing_comes_back_and_writes_its_report(

@@ -396,6 +396,7 @@ def test_a_knock_where_nobody_listens_fails_and_does_not_stop_the_probes():
 
 
 @pytest.mark.live
+@pytest.mark.long
 @pytest.mark.timeout(900, func_only=True)
 def test_a_quick_bench_has_every_peer_loses_no_map_and_leaves_nothing(
         whole, tmp_path, monkeypatch):

@@ -59,6 +59,7 @@ def test_the_command_says_that_it_was_the_lab(tmp_path):
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_the_bench_in_short_on_the_standing_lab_leaves_nothing_behind(
         whole, tmp_path, monkeypatch):
     monkeypatch.setattr(bench_loading.settings, "read", lambda: whole)

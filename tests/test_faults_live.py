@@ -151,7 +151,13 @@ TRIED = {*OTHERS, *DARK, *(name for name, _ in (*SERVICES, *LONG)), "map_server_
          "primary_cut_off", "primary_deaf", "primary_mute", "consul_majority_lost"}
 
 
-@pytest.mark.parametrize("name", OTHERS)
+def some(cases, *short):
+    """Return cases, of which all but the short ones wait for --long."""
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)),
+                         marks=() if case in short else pytest.mark.long) for case in cases]
+
+
+@pytest.mark.parametrize("name", some(OTHERS, "keepalived_killed", "unplugged", "lossy"))
 def test_a_fault_costs_no_more_than_it_may_and_the_lab_is_whole_after_it(whole, tmp_path, name):
     during, choice, most = OTHERS[name]
     run = measured(whole, faults.named(whole, name, **choice), tmp_path, during=during,
@@ -162,7 +168,7 @@ def test_a_fault_costs_no_more_than_it_may_and_the_lab_is_whole_after_it(whole, 
     cluster.ready(whole, timeout=15)
 
 
-@pytest.mark.parametrize("name, service", SERVICES)
+@pytest.mark.parametrize("name, service", some(SERVICES, ("service_frozen", "haproxy")))
 def test_any_service_may_be_killed_or_frozen(whole, tmp_path, name, service):
     run = measured(whole, faults.named(whole, name, service=service), tmp_path, during=8,
                    recovery=5)

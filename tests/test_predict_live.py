@@ -4,7 +4,8 @@ import pytest
 
 from gislab import experiment, trials
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(1200, func_only=True)]
+pytestmark = [pytest.mark.live, pytest.mark.long,
+              pytest.mark.timeout(1200, func_only=True)]
 LANES = ("maps", "write_primary")
 SHARE = 2 / 3  # of all trials and lanes; a lab with much else to do is late now and then
 QUICK = dict(before=2, during=1, after=1, settle=3, lanes=LANES)
@@ -22,7 +23,6 @@ def test_two_thirds_of_what_is_measured_lie_between_best_and_worst(whole, tmp_pa
     assert share >= SHARE, found.to_string()
 
 
-@pytest.mark.long
 def test_theory_holds_most_of_the_time(whole, tmp_path):
     """Where nothing but timers decides: the address moves, and the proxy's death is noticed."""
     runs = experiment.repeat(whole, "haproxy_killed", 10, folder=tmp_path / "trials", **QUICK)
