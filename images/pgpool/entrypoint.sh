@@ -18,7 +18,7 @@ children() {
     local pis
     read -ra all <<< "$*"
     pis=${#all[@]}
-    echo $(( 36 / (pis > 3 ? pis : 3) ))
+    echo $(( 72 / (pis > 3 ? pis : 3) ))
 }
 
 configure() {
