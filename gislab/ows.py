@@ -147,7 +147,8 @@ def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = No
     layer : its name in the catalog; it must be writable.
     insert : new features, in any CRS; without keys, which come back in `keys`. Columns that are
         left out will be empty.
-    update : key -> the columns to change and their values, e.g. {7: {"name": "Bonn"}}.
+    update : key -> the columns to change and their values, e.g. {7: {"name": "Bonn"}}; a shape
+        is in the layer's own system.
     delete : keys of features.
     password : of the user `editor`; by default the lab's own.
     timeout : float, seconds.

@@ -154,6 +154,13 @@ def test_seeding_tells_how_far_all_servers_are(store, paper):
     assert said == ["tiles of countries: zooms 0 to 3, 85 at each of 2 map servers"]
 
 
+def test_seeding_tells_how_long_tiles_of_a_writable_layer_last(store, paper, monkeypatch):
+    monkeypatch.setattr(keys, "current", lambda lab: CAT.with_layer(replace(WORLD, writable=True)))
+    said = []
+    tiles.seed(paper, "countries", (0, 3), told=lambda *how: None, say=said.append)
+    assert said[1:] == ["countries is writable: who asks 10 s later gets a tile drawn anew"]
+
+
 @pytest.mark.parametrize("zooms, words", [
     ((3, 1), "say .first, last. between 0 and 20"), ((-1, 2), "between 0"), ((0, 21), "and 20, e"),
     ((0, 9), r"349,525 tiles, and 6,000 fit a server; say fewer, e.g. \(0, 6\)")])

@@ -14,6 +14,7 @@ from ..progress import Bar
 from ..settings import Lab
 from ..wait import NotYet, WaitTimeout, until
 from . import keys
+from .geoserver import EXPIRE
 from .layers import Catalog, CatalogError, Layer
 
 GRID = "EPSG:900913"  # Web Mercator; tiles of the other grid are drawn when they are asked for
@@ -84,6 +85,8 @@ def seed(lab: Lab, name: str, zooms: tuple[int, int] = (0, 5), *, say=print, tol
         servers = _done(lab, asked, f"tiles of {name}", timeout, lambda found: bar(
             sum(_drawn(r, asked[0], total) for r in found), total * max(1, len(found))))
     say(f"tiles of {name}: zooms {first} to {last}, {total:,} at each of {servers} map servers")
+    if layer.writable:
+        say(f"{name} is writable: who asks {EXPIRE} s later gets a tile drawn anew")
     return total
 
 
