@@ -70,7 +70,7 @@ def service_frozen(lab: Lab, service: str = "haproxy", pi: str = "") -> Fault:
 
 
 def memory_limit(lab: Lab) -> Fault:
-    """Leave a map server a quarter of the memory that it uses."""
+    """Leave a map server a quarter of the memory that it uses, or as little as can be."""
     return Fault(lab, "memory_limit", "a map server short of memory", PINK, ("maps",),
                  victims.container_of("mapserver"), blows.squeeze, blows.relieve,
                  see="the kernel ends the server or its workers, and HAProxy asks the others; "
