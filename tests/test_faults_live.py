@@ -89,12 +89,13 @@ def test_a_pi_whose_power_was_cut_comes_back_into_everything(whole, tmp_path):
 
 
 LONG = (("primary_frozen", 60), ("primary_paused", 60), ("link_cut", 15), ("ring_cut", 10),
-        ("consul_leader_lost", 5), ("primary_and_standby_dark", 10))
+        ("consul_leader_lost", 5), ("primary_and_standby_dark", 10), ("primary_deaf", 15),
+        ("primary_mute", 15))
 
 
 @pytest.mark.parametrize("name, during", [
     ("primary_frozen", 10), ("primary_paused", 10), ("primary_cut_off", 15),
-    ("primary_deaf", 15), ("primary_mute", 15), ("consul_majority_lost", 15),
+    ("consul_majority_lost", 15),
     *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)])
 def test_no_acknowledged_write_is_lost_and_no_former_primary_acknowledges(
         whole, tmp_path, name, during):
@@ -157,7 +158,7 @@ def some(cases, *short):
                          marks=() if case in short else pytest.mark.long) for case in cases]
 
 
-@pytest.mark.parametrize("name", some(OTHERS, "keepalived_killed", "unplugged", "lossy"))
+@pytest.mark.parametrize("name", some(OTHERS, "keepalived_killed", "lossy"))
 def test_a_fault_costs_no_more_than_it_may_and_the_lab_is_whole_after_it(whole, tmp_path, name):
     during, choice, most = OTHERS[name]
     run = measured(whole, faults.named(whole, name, **choice), tmp_path, during=during,
