@@ -262,14 +262,9 @@ def _fails(ask, lab: Lab) -> bool:
 
 
 def _update(lab: Lab, services: list[str]) -> None:
-    """Have Swarm replace the containers of some services, all at once, and wait for it."""
-    manager = nodes.manager(lab)
-    for service in services:
-        manager.docker("service", "update", "--detach", "--force", "--update-parallelism", "0",
-                       "--update-monitor", "1s", f"{stack.NAME}_{service}")
-    for service in services:
-        until(lambda name=f"{stack.NAME}_{service}": stack.updated(manager, name),
-              what=f"{service} to be started again", timeout=120, every=0.5)
+    """Replace the containers of some services, all at once; what does not start, `ready` tells."""
+    stack.replace(lab, services, "--update-parallelism", "0", "--update-monitor", "1s",
+                  timeout=120, every=0.5)
 
 
 def _clear(lab: Lab, say) -> None:

@@ -174,7 +174,9 @@ class Recorded:
         raise AssertionError(f"no recorded answer for {shlex.join(words)}")
 
     def listen(self, args: Sequence[str], *, input: str = "") -> Heard:
-        return Heard(["printf", "%s", self.run(args, input=input).out], "")
+        """Say what was saved, and then nothing more until `close`, like a program that watches."""
+        said = self.run(args, input=input).out
+        return Heard(["sh", "-c", 'printf %s "$1"; exec cat', "sh", said], "")
 
 
 def archive(files: dict[str, bytes]) -> bytes:

@@ -285,13 +285,18 @@ def _files(file: str) -> dict[str, bytes]:
         not p.name.startswith(others) if file == FILE else p.name.startswith(own))}
 
 
-def updated(manager: nodes.Node, name: str) -> str:
-    """Return how the last update of a service ended, e.g. `completed`; NotYet while it goes on."""
-    state = manager.docker("service", "inspect", name, "--format",
-                           "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
-    if state in ("", "updating"):
-        raise NotYet("Swarm replaces its tasks one by one")
-    return state
+def replace(lab: Lab, services: list[str], *how: str, timeout: float, every: float = 1,
+            progress=None) -> list[str]:
+    """Have Swarm replace every task of some services; return how that ended, e.g. `completed`.
+
+    Also where nothing else changes (--force); `how` are more words of `docker service update`.
+    """
+    manager = nodes.manager(lab)
+    for service in services:
+        manager.docker("service", "update", "--detach", "--force", *how, f"{NAME}_{service}")
+    return [until(lambda name=f"{NAME}_{service}": _updated(manager, name),
+                  what=f"{service} to be updated", timeout=timeout, every=every,
+                  progress=progress) for service in services]
 
 
 def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
@@ -348,18 +353,23 @@ def _errors(lab: Lab) -> dict[str, str]:
 
 
 def _replace(lab: Lab, service: str, *how: str, timeout: float, progress=None) -> None:
-    """Have Swarm replace every task of a service, also where nothing else changes (--force)."""
-    manager, name = nodes.manager(lab), f"{NAME}_{service}"
+    """Replace the tasks of one service, and wait for all of the stack; StackError as said."""
     try:
-        manager.docker("service", "update", "--detach", "--force", *how, name)
+        (state,) = replace(lab, [service], *how, timeout=timeout, progress=progress)
     except CommandFailed as error:
         raise StackError(f"{service} cannot be updated: {error.result.err.strip()}") from None
-    state = until(lambda: updated(manager, name), what=f"{service} to be updated",
-                  timeout=timeout, every=1, progress=progress)
     if state != "completed":
         raise StackError(f"{service}: Swarm {state} the update, since a new task did not run; "
-                         f"see: docker service ps {name}, then gislab up")
+                         f"see: docker service ps {NAME}_{service}, then gislab up")
     wait(lab, say=None, timeout=timeout)
+
+
+def _updated(manager: nodes.Node, name: str) -> str:
+    state = manager.docker("service", "inspect", name, "--format",
+                           "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}")
+    if state in ("", "updating"):
+        raise NotYet("Swarm replaces its tasks one by one")
+    return state
 
 
 def _deployed(manager: nodes.Node) -> str:

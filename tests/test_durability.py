@@ -24,14 +24,20 @@ def config(strict, **other):
         "postgresql": {"use_slots": True}, "synchronous_mode_strict": strict, **other})
 
 
-def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monkeypatch):
-    """And is done when a member says so, not before: the second call must find it."""
-    lines, orders = [], []
+def obeyed(three, monkeypatch, held):
+    """Return the orders to patronictl from now on; after the first, `held` is what is so."""
+    orders = []
 
     def obey(lab, *words):
         orders.append(words)
-        three[0].answers["docker", "exec", "c1", "bash"] = config(False)
+        three[0].answers["docker", "exec", "c1", "bash"] = held
     monkeypatch.setattr(durability, "patronictl", obey)
+    return orders
+
+
+def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monkeypatch):
+    """And is done when a member says so, not before: the second call must find it."""
+    lines, orders = [], obeyed(three, monkeypatch, config(False))
     three[0].answers["docker", "exec", "c1", "bash"] = config(True)
     assert not durability.apply(paper, say=lines.append) and lines == []
     other = dataclasses.replace(paper, durability="available")
@@ -44,12 +50,7 @@ def test_a_standing_database_is_changed_only_where_it_differs(three, paper, monk
 
 def test_a_lab_that_was_born_with_other_numbers_gets_todays(three, paper, monkeypatch):
     """Patroni reads bootstrap.dcs once; else a lab would fail over by the numbers of its birth."""
-    lines, orders = [], []
-
-    def obey(lab, *words):
-        orders.append(words)
-        three[0].answers["docker", "exec", "c1", "bash"] = config(True)
-    monkeypatch.setattr(durability, "patronictl", obey)
+    lines, orders = [], obeyed(three, monkeypatch, config(True))
     old = config(True, loop_wait=2, synchronous_mode=True)
     three[0].answers["docker", "exec", "c1", "bash"] = old
     assert durability.apply(paper, say=lines.append)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
+from recorded import Store
 
 from gislab import catalog, cluster, consul, nodes, stack
 from gislab.catalog import CatalogError, servers
@@ -13,25 +13,6 @@ from gislab.shell import Result
 from gislab.wait import NotYet
 
 ONE, TWO = ("pi1", "aaaaaaaaaaaa"), ("pi2", "bbbbbbbbbbbb")
-
-
-class Store:
-    """Stands for Consul: version 7 is current, and some servers report."""
-
-    def __init__(self):
-        self.reports = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def get(self, key):
-        return consul.Entry(key, b"7 abc 1\n", 5)
-
-    def list(self, prefix):
-        return [consul.Entry(prefix, json.dumps(r).encode(), 1) for r in self.reports]
 
 
 @pytest.fixture

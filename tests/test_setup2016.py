@@ -22,7 +22,7 @@ from gislab import (
     vip,
     wait,
 )
-from gislab.shell import Recorded, Result
+from gislab.shell import Result
 
 TEXT = (stack.FOLDER / setup2016.FILE).read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]
@@ -318,11 +318,6 @@ def test_they_are_called_and_coloured_as_ours():
 
 def test_what_ended_is_started_first_and_then_whoever_holds_on_to_it(paper, there):
     end(there, "mapserver1", 1)
-
-    def up_again(args):
-        there[0].answers["docker", "ps", "-q", "--no-trunc", "--filter",
-                         "label=com.docker.swarm.service.name=gis_mapserver1"] = "new"
-    there[0] = _noticing(there[0], "gis_mapserver1", up_again)
     setup2016.start_again(paper, say=quiet)
     started = [command.split("_")[-1] for _, command in there.sent("docker", "service", "update")]
     assert started == ["mapserver1", "pgpool", "haproxy"]
@@ -356,18 +351,6 @@ def test_a_pgpool_that_has_given_up_a_server_that_lives_is_started_anew(
 def test_where_nothing_has_ended_nothing_is_started(paper, there):
     setup2016.start_again(paper, say=quiet)
     assert there.sent("docker", "service", "update") == []
-
-
-def _noticing(remote: Recorded, word: str, then):
-    run = remote.run
-
-    def noticed(args, **how):
-        result = run(args, **how)
-        if args[1:3] == ["service", "update"] and args[-1] == word:
-            then(args)
-        return result
-    remote.run = noticed
-    return remote
 
 
 def test_a_fault_that_was_left_behind_with_the_set_up_goes_with_it(paper, there, monkeypatch):

@@ -153,5 +153,8 @@ def test_a_command_that_ends_at_once_has_no_lines_and_is_no_error():
 
 def test_a_recording_is_heard_like_a_machine():
     recorded = Recorded({("perl",): "1\n2\n"})
-    assert list(recorded.listen(["perl", "-e", "x"], input="text")) == ["1", "2"]
-    assert recorded.inputs == ["text"]
+    heard = recorded.listen(["perl", "-e", "x"], input="text")
+    lines = iter(heard)
+    assert [next(lines), next(lines)] == ["1", "2"] and heard._process.poll() is None
+    heard.close()
+    assert list(lines) == [] and recorded.inputs == ["text"]

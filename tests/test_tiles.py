@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
 import pytest
+from recorded import Store
 
 from gislab import catalog, consul
 from gislab.catalog import CatalogError, Layer, keys, tiles
 
 WORLD = Layer("countries", "countries", "Countries", "land", tiled=True)
 CAT = catalog.default().with_layer(WORLD)
-
-
-class Store:
-    """Stands for Consul: one key that is checked and set, and reports."""
-
-    def __init__(self, line="7 abc 1\n"):
-        self.line, self.index, self.reports, self.before = line, 5, [], lambda: None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def get(self, key):
-        return consul.Entry(key, self.line.encode(), self.index) if self.line else None
-
-    def set(self, line):
-        self.line, self.index = line, self.index + 1
-
-    def commit(self, *steps):
-        self.before()
-        step = steps[-1]
-        if step["Index"] != (self.index if self.line else 0):
-            return False
-        self.set(consul.base64.b64decode(step["Value"]).decode())
-        return True
-
-    def list(self, prefix):
-        return [consul.Entry(prefix, json.dumps(r).encode(), 1) for r in self.reports]
 
 
 @pytest.fixture

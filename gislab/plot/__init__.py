@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..run import Run
+from ..run import Run, places
 from .bars import outages
 from .beside import beside
 from .many import against, breakdown, ecdf
-from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture, places, strip, told, wrap
+from .picture import FAULT, FILLS, HATCHES, LABELS, STYLES, Picture, strip, told, wrap
 from .survey import survey
 from .timeline import timeline
 

@@ -9,14 +9,13 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from .. import outage, predict
-from ..run import Run
+from ..run import Run, places
 from .picture import (
     EXPECT,
     FILLS,
     HATCHES,
     LABELS,
     Picture,
-    places,
     predicted,
     said,
     title,

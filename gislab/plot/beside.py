@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .. import comparison
-from ..run import Run
-from .picture import LABELS, Picture, places, title, wrap
+from ..run import Run, places
+from .picture import LABELS, Picture, title, wrap
 
 # set-up -> colour, hatching, and how a reader calls it
 LOOKS = {comparison.OURS: ("#0072B2", "", "today"),

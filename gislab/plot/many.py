@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .. import outage, phases, predict, trials
-from ..run import Run
-from .picture import EXPECT, FILLS, LABELS, Picture, places, title, wrap
+from ..run import Run, places
+from .picture import EXPECT, FILLS, LABELS, Picture, title, wrap
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")

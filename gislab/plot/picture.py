@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .. import holders, outage, predict
-from ..run import Run, places, where  # noqa: F401, the figures take them from here
+from ..run import Run
 
 LABELS = {"maps": "maps (WMS)", "features": "features (WFS)", "sql_read": "SQL read\n(Pgpool)",
           "sql_write": "SQL write\n(Pgpool)", "write_primary": "SQL write\n(primary)"}

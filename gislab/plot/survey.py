@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from matplotlib.lines import Line2D
 
 from .. import comparison
-from ..run import Run
-from .picture import FILLS, LABELS, Picture, places, title
+from ..run import Run, places
+from .picture import FILLS, LABELS, Picture, title
 
 MARKERS = ("o", "s", "^", "D", "v")
 

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from .. import holders, outage, predict
-from ..run import Run
+from ..run import Run, where
 from .picture import (
     EXPECT,
     EXPECTED,
@@ -21,7 +21,6 @@ from .picture import (
     strip,
     title,
     told,
-    where,
 )
 
 
