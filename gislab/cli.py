@@ -23,6 +23,7 @@ from . import (
     experiment,
     faults,
     images,
+    journal,
     nodes,
     plot,
     postgis,
@@ -180,14 +181,19 @@ def _up(lab, options) -> None:
         _say(f"{finding.what}: needed {finding.needed}, found {finding.found}; {finding.remedy}")
     if missing:
         raise RuntimeError("this machine is not ready for the lab; see above, or gislab doctor")
+    # on Pis that are all without power nothing can be undone yet
+    dark = bool(journal.left(lab)) and not nodes.alive(lab)
     try:
-        experiment.heal(lab, say=_say)
+        if not dark:
+            experiment.heal(lab, say=_say)
         experiment.alone(lab)
     except (setup2016.InUse, experiment.AtWork):
         raise
     except MISTAKES as error:
         _say(f"not undone ({error}); bringing up all parts anyway")
     cluster.up(lab, say=_say)
+    if dark:
+        experiment.heal(lab, say=_say)
 
 
 def _status(lab, options) -> None:

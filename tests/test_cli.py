@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from gislab import cli, doctor, nodes, settings
+from gislab.shell import Result
 from gislab.wait import WaitTimeout
 
 VERBS = ("doctor", "up", "status", "down", "images", "publish", "catalog", "rollback",
@@ -341,6 +342,22 @@ def test_up_leaves_a_lab_alone_that_another_program_breaks_at_this_moment(
     with cli.experiment.broken(paper, fault, lambda *_: None, say=lambda text: None):
         assert cli.main(["up"]) == 1
     assert "an experiment is at work" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_up_undoes_a_fault_before_it_begins_or_once_the_pis_have_power(
+        monkeypatch, paper, pis, power):
+    """Waiting for Pis that are all dark would be three minutes of nothing."""
+    done = []
+    cli.journal.remember(paper, {"fault": "power_cut"})
+    if not power:
+        pis.answer("true", out=Result((), 255, "", "no route to host"))
+    monkeypatch.setattr(cli.engine, "ensure", lambda **how: None)
+    monkeypatch.setattr(cli.doctor, "examine", lambda lab: [])
+    monkeypatch.setattr(cli.experiment, "heal", lambda lab, say: done.append("heal"))
+    monkeypatch.setattr(cli.cluster, "up", lambda lab, say: done.append("up"))
+    assert cli.main(["up"]) == 0
+    assert done == (["heal", "up"] if power else ["up", "heal"])
 
 
 def test_an_unknown_fault_is_answered_with_those_that_there_are(capsys):
