@@ -15,7 +15,7 @@ export GISLAB_LAB := $(LAB)
 endif
 
 .PHONY: help lab test test-pure up status down doctor images notebooks setup clean \
-        torture bench bench-database bench-failover bench-loading
+        torture bench bench-database bench-failover bench-loading bench-maps
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -74,6 +74,11 @@ bench-database: up
 bench-failover: up
 	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_failover $(ARGS)
 
+# What more map servers give, and what all of it takes; goes on where it stopped, too. Writes
+# docs/bench-maps-<map server>.md.
+bench-maps: up
+	@PYTHONPATH=tests $(VENV)/bin/python -m bench.bench_maps $(ARGS)
+
 # How quickly a frame comes into PostGIS, next to other ways; writes docs/bench-loading.md.
 bench-loading: setup
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
@@ -81,7 +86,7 @@ bench-loading: setup
 
 # All of them, one after another; ARGS are not theirs alike.
 bench:
-	@for one in failover database loading; do $(MAKE) --no-print-directory bench-$$one ARGS= \
+	@for one in failover database loading maps; do $(MAKE) --no-print-directory bench-$$one ARGS= \
 	  || exit 1; done
 
 clean:

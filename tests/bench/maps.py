@@ -91,8 +91,8 @@ def turns(through: str, servers: list[str], seed: int) -> list[tuple[str, str]]:
     draw, plan = random.Random(seed), []
     for pair in range(PAIRS + SERVERS):  # the first of each server warm it up
         for size in SIZES:
-            both = [(f"{OURS} {size}", _sized(through, size)),
-                    (f"{DIRECT} {size}", _sized(servers[pair % len(servers)], size))]
+            both = [(f"{OURS} {size}", sized(through, size)),
+                    (f"{DIRECT} {size}", sized(servers[pair % len(servers)], size))]
             draw.shuffle(both)
             plan += both
     return plan
@@ -106,6 +106,12 @@ def curl_config(urls: list[str]) -> str:
     return "\n".join(['silent', 'max-time = 20', 'header = "Connection: close"',
                       'write-out = "%{http_code} %{content_type} %{time_total}\\n"',
                       *[f'url = "{url}"\noutput = "/dev/null"' for url in urls], ""])
+
+
+def sized(base: str, size: int) -> str:
+    """Return the address of that map in so many pixels."""
+    url = httpx.URL(question.map_url(base, LAYER))
+    return str(url.copy_merge_params({"WIDTH": size, "HEIGHT": size}))
 
 
 def whole(lab: Lab) -> None:
@@ -132,8 +138,3 @@ def _asked(lab: Lab, bases: dict[str, str], do: Callable, name: str, folder: Pat
         do(probes, note, undone)
     about["lateness"] = probes.lateness()
     run.make(probes.samples(), events, settings=about).save(folder)
-
-
-def _sized(base: str, size: int) -> str:
-    url = httpx.URL(question.map_url(base, LAYER))
-    return str(url.copy_merge_params({"WIDTH": size, "HEIGHT": size}))

@@ -37,12 +37,15 @@ PAIRED = (1, 5, 6, 9)  # ours and its peer were struck by the same blow, or aske
 class Goal:
     """A target: its text, the unit of its values, and whether lines of the table reach it.
 
-    `reached` is given our line, and the peers' by set-up.
+    `reached` is given our line, and the peers' by set-up. `enough` trials make a verdict. With
+    `each` there is no peer: every set-up is one of ours, and judged.
     """
 
     text: str
     unit: str
-    reached: Callable[[Mapping, Mapping[str, Mapping]], bool]
+    reached: Callable[[Mapping, Mapping[str, Mapping]], bool] = lambda own, peers: True
+    enough: int = ENOUGH
+    each: bool = False
 
 
 def _most(median: float, p95: float) -> Callable:
@@ -62,8 +65,7 @@ GOALS = {
     SLOWER: Goal("at most twice (median of the trials)", "times",
                  lambda own, peers: own["median"] <= 2),
     SCALED: Goal("0 failed of 10,000", "", lambda own, peers: not own["failed"]),
-    **{(9, f"a map of {size} pixels"): Goal("", "ms", lambda own, peers: True)
-       for size in maps.SIZES},
+    **{(9, f"a map of {size} pixels"): Goal("", "ms") for size in maps.SIZES},
     **{(9, f"{COST}, {size} pixels"): Goal("at most 2 % of the map (median)", "%",
                                            lambda own, peers: own["median"] <= 2)
        for size in maps.SIZES},
@@ -102,26 +104,26 @@ def ratio(values: pd.Series, ours: pd.Series | None, paired: bool) -> float:
     return float(each.median()) if each.notna().any() else math.nan
 
 
-def verdict(line: Mapping, found: list[dict]) -> str:
+def verdict(line: Mapping, found: list[dict], goals: Mapping = GOALS) -> str:
     """Say of a line of ours whether its target was reached, and if it has too few trials."""
-    goal = GOALS[line["row"], line["what"]]
-    if line["setup"] != OURS or not goal.text:
+    goal = goals[line["row"], line["what"]]
+    if not (line["setup"] == OURS or goal.each) or not goal.text:
         return ""
     peers = {other["setup"]: other for other in found if other["what"] == line["what"]
              and other["row"] == line["row"] and other["setup"] != OURS}
-    few = [f"{line['n']} of {ENOUGH} trials"] * (line["n"] < ENOUGH)
+    few = [f"{line['n']} of {goal.enough} trials"] * (line["n"] < goal.enough)
     if line["row"] in (5, 6) and not goal.unit:
         few += [f"{line['asked']:,} of {REQUESTS:,} maps"] * (line["asked"] < REQUESTS)
     return ("yes" if goal.reached(line, peers) else "no") + "".join(f", {text}" for text in few)
 
 
-def table(records: list[tuple]) -> pd.DataFrame:
+def table(records: list[tuple], goals: Mapping = GOALS) -> pd.DataFrame:
     """Return the table for a reader."""
     found = lines(records)
     shown = []
     for line in found:
-        goal = GOALS[line["row"], line["what"]]
-        own = line["setup"] == OURS
+        goal = goals[line["row"], line["what"]]
+        own = line["setup"] == OURS or goal.each
         of = {2: " writes lost", 3: " writes lost", 4: " writes lost"}.get(line["row"], "")
         counted = line["asked"] and line["row"] != 1
         shown.append({
@@ -130,7 +132,7 @@ def table(records: list[tuple]) -> pd.DataFrame:
             **{name: amount(line[name], goal.unit) for name in ("median", "p95", "least", "most")},
             "times ours": "" if own or math.isnan(line["times"]) else amount(line["times"], ""),
             "failed": f"{line['failed']:,} of {line['asked']:,}{of}" if counted else "",
-            "target": goal.text if own else "", "reached": verdict(line, found)})
+            "target": goal.text if own else "", "reached": verdict(line, found, goals)})
     return pd.DataFrame(shown)
 
 
@@ -149,7 +151,7 @@ def amount(value: float, unit: str) -> str:
     return f"{text} {unit}".strip()
 
 
-def figure(records: list[tuple], where: str) -> Picture:
+def figure(records: list[tuple], where: str, goals: Mapping = GOALS) -> Picture:
     """Draw every trial, one panel for each line of targets; told apart by place and marker."""
     found = pd.DataFrame(records, columns=COLUMNS).sort_values("row", kind="stable")
     found = found[found["what"] != BUSY[1]]  # one number
@@ -158,7 +160,7 @@ def figure(records: list[tuple], where: str) -> Picture:
     axes = picture.subplots(max(1, len(panels)), 1, squeeze=False)[:, 0]
     for axis, ((row, what), group) in zip(axes, panels, strict=False):
         setups = sorted(dict.fromkeys(group["setup"]), key=lambda name: name != OURS)
-        unit = GOALS[row, what].unit
+        unit = goals[row, what].unit
         for place, name in enumerate(setups):
             values = group.loc[group["setup"] == name, "value"].astype(float)
             ended = values[np.isfinite(values)].clip(lower=SECONDS[0] if unit == "s" else None)
@@ -181,6 +183,6 @@ def figure(records: list[tuple], where: str) -> Picture:
             axis.xaxis.set_minor_formatter(lambda value, _: "")
     picture.supxlabel(f"each mark is a trial, each bar a median; {where}", fontsize=8)
     picture.alt = "; ".join(f"row {line['row']}, {line['what']}, {line['setup']}: median "
-                            + amount(line["median"], GOALS[line["row"], line["what"]].unit)
+                            + amount(line["median"], goals[line["row"], line["what"]].unit)
                             for line in lines(records))
     return picture
