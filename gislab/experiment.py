@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -197,17 +198,24 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
 
     That it has not within `timeout` seconds is noted as an event, and is a result.
     """
-    # Questions sent less than `timeout` ago may have no answer yet, and count as not failed;
-    # so the last answered ones decide, and there must be enough of them.
+    # Some questions have no answer yet. The answered ones decide, if there are enough of them;
+    # and then what was asked before that moment must be answered, too.
     enough = {lane: max(3, int(rate * steady / 2)) for lane, rate in probes.rates.items()}
+    well = math.inf  # since when all lanes have succeeded for so long
 
     def ask() -> None:
-        since = probes.now() - steady
+        nonlocal well
+        now = probes.now()
+        since = now - steady
         bad = [lane for lane, outcomes in probes.recent(since).items()
                if len(outcomes) < enough[lane] or set(outcomes) != {"ok"}]
         if bad:
+            well = math.inf
             probes.watch(0)  # raises if the probes themselves have died
             raise NotYet(", ".join(bad))
+        well = min(well, now)
+        if probes.waiting() < well:
+            raise NotYet("answers are missing")
 
     try:
         until(ask, what="every lane to succeed", timeout=timeout, every=0.25)

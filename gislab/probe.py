@@ -19,6 +19,7 @@ How the questions travel, since it decides what an outage looks like:
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -62,6 +63,7 @@ class Probes:
         self.rates = {lane: _of(lane, rate) for lane in lanes}
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
+        self._open: set[float] = set()  # likewise: when those were sent that have no answer yet
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
         self._error: BaseException | None = None
@@ -99,6 +101,10 @@ class Probes:
             if sent >= since:
                 found[name].append(outcome)
         return found
+
+    def waiting(self) -> float:
+        """Return when the oldest question was sent that has no answer yet; inf without one."""
+        return min(self._open.copy(), default=math.inf)
 
     def lateness(self) -> dict[str, float]:
         """Return how late questions were sent, in seconds: median, p99, most.
@@ -145,6 +151,7 @@ class Probes:
     async def _one(self, name: str, question: Question, number: int, due: float) -> None:
         sent = self.now()
         self._late.append(sent - due)
+        self._open.add(sent)
         outcome, detail = "ok", ""
         try:
             # A question has its own, kinder way to give up; this is for one that has none left.
@@ -159,6 +166,7 @@ class Probes:
             return
         self._samples.append((name, sent, self.now() - sent, outcome, detail[:200],
                               question.row(number)))
+        self._open.discard(sent)
 
 
 def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float | Mapping[str, float] = 10,

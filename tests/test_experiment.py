@@ -1,5 +1,6 @@
 """Probes and a fault on one clock, without a cluster: what is asked, kept, and healed."""
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -74,6 +75,30 @@ def bench(tmp_path, monkeypatch, pis):
 
 READERS = ("primary postgis1", "replica postgis2", "replica postgis3")
 QUICK = dict(before=0.5, during=0.4, after=0.3, recovery=0.3, say=lambda text: None)
+
+
+class Hangs(Answers):
+    """One question is never answered; those before and after it are, at once."""
+
+    timeout = 1.5
+
+    async def ask(self, number):
+        if number == 10:
+            await asyncio.sleep(self.timeout)
+            raise probe.Failed("no answer in time")
+        return ""
+
+
+def test_nothing_has_recovered_before_what_was_asked_is_answered():
+    """The rest succeeds; the fault would be undone, and the failure counted as its lasting end."""
+    noted = []
+    with probe.Probes({"maps": Hangs([True])}, rate=50) as probes:
+        probes.watch(0.4)
+        experiment.recovered(probes, 10, lambda *event: noted.append(event), steady=0.3)
+        over = probes.now()
+    bad = probes.samples().query("outcome != 'ok'")
+    assert len(bad) == 1 and not noted
+    assert 1.4 < over - bad["sent"].iloc[0] < 2.5
 
 
 def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_path):
