@@ -193,22 +193,6 @@ def test_a_load_whose_primary_dies_is_there_or_not_and_again_gives_no_doubles(le
             connection.execute("drop table if exists lab.cut")
 
 
-def test_of_two_replicas_the_one_whose_pi_does_not_lead_consul_takes_over(ledger):
-    """A Pi with both roles would take both with it, which costs an election more."""
-    for _ in range(2):  # after the first the primary is elsewhere for certain
-        leader = next(pi for pi, role in cluster.consul_peers(ledger).items() if role == "leader")
-
-        def ask(leader=leader):
-            said = {member["name"]: member.get("tags", {}).get("failover_priority", 1)
-                    for member in members.patroni(ledger, "cluster", wanted="members")["members"]}
-            if said != {name: 1 if members.pi(ledger, name) == leader else 2 for name in said}:
-                raise NotYet(f"{leader} leads Consul, and the members have {said}")
-        until(ask, what="every member to say where Consul's leader is", timeout=40)
-        postgis.switchover(ledger, say=lambda text: None)
-        assert members.pi(ledger, postgis.primary(ledger)) != leader
-        cluster.ready(ledger, say=None)
-
-
 def test_a_returned_member_is_read_from_again_through_pgpool_without_help(ledger):
     former = postgis.primary(ledger)
     within(ledger, former, "sh", "-c", KILL)

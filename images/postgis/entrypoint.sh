@@ -53,7 +53,7 @@ configure() {
     export PATRONICTL_CONFIG_FILE=/etc/patroni/patroni.yml
 }
 
-# WITHOUT="watch relay checks apart" leaves these out: Patroni as it comes, to compare with
+# WITHOUT="watch relay checks" leaves these out: Patroni as it comes, to compare with
 has() { [[ " ${WITHOUT:-} " != *" $1 "* ]]; }
 
 # The check has to exist before Patroni makes a session that hangs on it.
@@ -73,7 +73,6 @@ _main() {
                 be_alive
                 relay.sh run &
                 has watch && watch.sh /var/lib/postgresql/17 &
-                has apart && apart.sh "$CONSUL" &
                 guard.sh &
                 [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
             fi

@@ -58,8 +58,8 @@ SETUPS = {
     "ours": ("", {"ttl": 20, "loop_wait": 1, "retry_timeout": 8, "primary_start_timeout": 0}),
     "no watcher, no relay": ("watch relay", {"ttl": 20, "loop_wait": 1, "retry_timeout": 8,
                                              "primary_start_timeout": 0}),
-    "Patroni's defaults": ("watch relay checks apart", {
-        "ttl": 30, "loop_wait": 10, "retry_timeout": 10, "primary_start_timeout": 300}),
+    "Patroni's defaults": ("watch relay checks", {"ttl": 30, "loop_wait": 10, "retry_timeout": 10,
+                                                  "primary_start_timeout": 300}),
 }
 # Not a way to run our stack, but another one: see setup2016.py. It had Pgpool's way only, and
 # knows a part of the faults.

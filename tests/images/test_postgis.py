@@ -35,13 +35,13 @@ def test_another_command_runs(run):
 @pytest.mark.parametrize("missing", COMPLETE)
 def test_names_the_variable_that_is_missing(names_what_is_missing, missing):
     """A forgotten variable is named, with an example."""
-    names_what_is_missing("postgis", "patroni", "/etc/patroni",
+    names_what_is_missing("postgis", "patroni", "/etc/patroni/patroni.yml",
                           missing=missing, of=COMPLETE)
 
 
 def test_a_member_with_repositories_needs_the_labs_certificate(run):
     """Without it no backup would ever be made, and nobody would be told."""
-    code, said = run("postgis", "patroni", "/etc/patroni",
+    code, said = run("postgis", "patroni", "/etc/patroni/patroni.yml",
                      environment=COMPLETE | {"REPOSITORIES": "postgis1 postgis2"})
     assert code != 0 and "BACKUP_IDENTITY_FILE is not set" in said
     assert run("postgis", "pgbackrest", "version")[1].startswith("pgBackRest 2.")
