@@ -24,6 +24,7 @@ import httpx
 import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
+SPARE = 2  # connections that are kept for the next statements
 
 # Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
 # 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
@@ -142,7 +143,7 @@ class Sql:
             # A transport error carries no code; nor is every code proof of a rollback.
             kind = Failed if (error.sqlstate or "").startswith(_REFUSALS) else Unknown
             raise kind(said) from None
-        self._idle.append(connection)
+        self._keep(connection)
         if answer is None:
             raise Failed("an answer without a row")
         return "" if row is None else str(answer[-1])
@@ -158,6 +159,14 @@ class Sql:
                 return connection
             connection.pgconn.finish()  # readable while idle: the other side has closed it
         return None
+
+    def _keep(self, connection: psycopg.AsyncConnection) -> None:
+        # Slow answers make many connections at a time. All of them kept would be most of those
+        # that the database has for everybody, and the outage that is measured our own.
+        if len(self._idle) < SPARE:
+            self._idle.append(connection)
+        else:
+            connection.pgconn.finish()
 
     async def _connect(self) -> psycopg.AsyncConnection:
         try:

@@ -58,13 +58,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Postgres(threading.Thread):
     """A server of PostgreSQL's protocol (chapter 54) that answers each statement with one row.
 
-    behave: "row", "silent" (never answers), "break" (hangs up), or an SQLSTATE.
+    behave: "row", "slow" (a row, after 0.3 s), "silent" (never answers), "break" (hangs up), or an
+    SQLSTATE.
     """
 
     def __init__(self):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.behave, self.connections, self.statements = "row", 0, 0
+        self.behave, self.connections, self.statements, self.left = "row", 0, 0, 0
         port = self.listener.getsockname()[1]
         self.dsn = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
         self.start()
@@ -92,7 +93,9 @@ class Postgres(threading.Thread):
                 client.shutdown(socket.SHUT_RDWR)
                 return
             extended = _message(b"1") + _message(b"2") if kind == b"S" else b""
-            if self.behave == "row":
+            if self.behave == "slow":
+                threading.Event().wait(0.3)
+            if self.behave in ("row", "slow"):
                 name = b"id\0" + struct.pack(">IHIhIH", 0, 0, 23, 4, 0xFFFFFFFF, 0)
                 stream.write(extended + _message(b"T", struct.pack(">H", 1) + name)
                              + _message(b"D", struct.pack(">HI", 1, 1) + b"1")
@@ -102,6 +105,9 @@ class Postgres(threading.Thread):
                 stream.write(_message(b"E", b"SERROR\0C" + code + b"\0Mplanted\0\0"))
             stream.write(ready)
             stream.flush()
+            if self.behave == "slow" and stream.read(1) in (b"", b"X"):
+                self.left += 1
+                return
 
 
 def _message(kind: bytes, body: bytes = b"") -> bytes:
@@ -188,6 +194,22 @@ def sql(database, timeout=0.5, **how):
 def test_a_connection_is_kept_for_the_next_statement(database):
     assert [o for o, _ in ask(sql(database), 0, 1, 2)] == ["ok"] * 3
     assert database.connections == 1
+
+
+def test_after_slow_answers_no_more_connections_are_kept_than_are_needed(database):
+    """The database has some dozens for everybody: who keeps them all is the outage himself."""
+    database.behave = "slow"
+    one = sql(database, timeout=2)
+
+    async def burst():
+        await asyncio.gather(*(one.ask(number) for number in range(20)))
+        deadline = time.monotonic() + 5
+        while database.left < 20 - question.SPARE and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        left = database.left
+        await one.close()
+        return left
+    assert asyncio.run(burst()) == 20 - question.SPARE and database.connections == 20
 
 
 def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):
