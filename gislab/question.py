@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import struct
+import traceback
 import zlib
 from collections.abc import Callable
 from typing import Protocol
@@ -175,8 +176,12 @@ class Sql:
                 # which Pgpool would have to carry from one backend to the next.
                 return await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, prepare_threshold=None)
-        except TimeoutError:
+        except TimeoutError as error:
+            _free(error.__cause__)
             raise Failed("no connection in time") from None
+        except asyncio.CancelledError as error:
+            _free(error)
+            raise
         except psycopg.Error as error:
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
 
@@ -187,6 +192,16 @@ class Sql:
 
     async def close(self) -> None:
         self._drop()
+
+
+def _free(error: BaseException | None) -> None:
+    """Let go of a connection that was given up while it was being made.
+
+    Nobody holds it but the frames of the error, and those may live until Python looks for cycles.
+    Its socket would be a client who says nothing more, and has a place in Pgpool for seconds.
+    """
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
 
 
 def map_url(base: str, layer: str = "alive") -> str:

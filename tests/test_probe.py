@@ -3,6 +3,8 @@ one that never answers, and a port where nobody listens.
 """
 
 import asyncio
+import contextlib
+import gc
 import http.server
 import io
 import socket
@@ -194,6 +196,30 @@ def sql(database, timeout=0.5, **how):
 def test_a_connection_is_kept_for_the_next_statement(database):
     assert [o for o, _ in ask(sql(database), 0, 1, 2)] == ["ok"] * 3
     assert database.connections == 1
+
+
+def test_a_connection_that_is_given_up_is_closed_at_once():
+    """Else its socket is one more client in the queue, and others wait for who is gone."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.2)
+    one = question.Sql(f"host=127.0.0.1 port={listener.getsockname()[1]} user=u dbname=d "
+                       "sslmode=disable gssencmode=disable", "select 1", timeout=0.3)
+    gc.disable()  # it comes when it likes
+    try:
+        with probe.Probes({"sql_read": one}, rate=20) as probes:
+            probes.watch(0.6)
+        clients = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                clients.append(listener.accept()[0])
+        for client in clients:
+            client.settimeout(2)
+            while client.recv(1024):
+                pass
+    finally:
+        gc.enable()
+        listener.close()
+    assert len(clients) >= 8 and set(probes.samples()["detail"]) == {"no connection in time"}
 
 
 def test_after_slow_answers_no_more_connections_are_kept_than_are_needed(database):
