@@ -8,7 +8,7 @@ import json
 import pandas as pd
 
 from . import handover, members, nodes, stack
-from .settings import Lab
+from .settings import MEMBERS, Lab
 from .shell import CommandFailed, Unreachable
 from .wait import NotYet, WaitTimeout, until
 
@@ -100,7 +100,7 @@ def drain(lab: Lab, name: str, say=print, timeout: float = 120) -> None:
     Raises
     ------
     KeyError : there is no such Pi; names those that there are.
-    SwarmError : the Pis that would be left are no majority.
+    SwarmError : the Pis that would be left are no majority, or have one member of the database.
     WaitTimeout : some tasks still stop; says how many. The Pi stays drained.
     """
     _check_majority(lab, name)
@@ -151,6 +151,12 @@ def _check_majority(lab: Lab, name: str) -> None:
     if len(idle) + 1 > (len(lab.machines) - 1) // 2:
         raise SwarmError(f"{name} cannot be drained while {', '.join(idle)} does not serve: the "
                          f"rest would be no majority. Run: gislab activate {idle[0]}")
+    if members.on(lab, name) in MEMBERS:
+        for other in idle:
+            if members.on(lab, other) in MEMBERS:
+                raise SwarmError(f"{name} cannot be drained while {other} does not serve: one "
+                                 "member of the database would be left, and no write is safe on "
+                                 f"one. Run: gislab activate {other}")
 
 
 def _lead_elsewhere(lab: Lab, member: str, say) -> None:

@@ -77,6 +77,15 @@ def test_a_majority_stays_whatever_is_drained(lab, many):
         swarm._check_majority(lab, "pi1")
 
 
+def test_two_members_of_the_database_stay_whatever_is_drained(lab, many):
+    """Of five Pis two may go, but not both from the three that the database is on."""
+    many.answer("docker", "node", "ls", out=listed(lab, drained=["pi2"]))
+    with pytest.raises(swarm.SwarmError, match="pi1 cannot be drained while pi2 .* one member of "
+                       "the database would be left.*gislab activate pi2"):
+        swarm._check_majority(lab, "pi1")
+    swarm._check_majority(lab, "pi4")
+
+
 def test_in_a_ring_no_two_hear_the_same_majority(lab):
     grudge = cuts.ring(lab)
     count = len(lab.machines)
