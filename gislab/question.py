@@ -25,7 +25,7 @@ import httpx
 import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
-SPARE = 2  # connections that are kept for the next statements
+SPARE = 16  # connections that are kept for the next statements
 
 # Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
 # 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
@@ -163,7 +163,8 @@ class Sql:
 
     def _keep(self, connection: psycopg.AsyncConnection) -> None:
         # Slow answers make many connections at a time. All of them kept would be most of those
-        # that the database has for everybody, and the outage that is measured our own.
+        # that the database has for everybody, and the outage that is measured our own. None kept,
+        # each question would make a new one, and that costs the database more than an answer.
         if len(self._idle) < SPARE:
             self._idle.append(connection)
         else:

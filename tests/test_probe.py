@@ -228,14 +228,14 @@ def test_after_slow_answers_no_more_connections_are_kept_than_are_needed(databas
     one = sql(database, timeout=2)
 
     async def burst():
-        await asyncio.gather(*(one.ask(number) for number in range(20)))
+        await asyncio.gather(*(one.ask(number) for number in range(40)))
         deadline = time.monotonic() + 5
-        while database.left < 20 - question.SPARE and time.monotonic() < deadline:
+        while database.left < 40 - question.SPARE and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         left = database.left
         await one.close()
         return left
-    assert asyncio.run(burst()) == 20 - question.SPARE and database.connections == 20
+    assert asyncio.run(burst()) == 40 - question.SPARE and database.connections == 40
 
 
 def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):
