@@ -15,7 +15,6 @@ import os
 import select
 import socket
 import struct
-import traceback
 import zlib
 from collections.abc import Callable
 from typing import Protocol
@@ -25,7 +24,6 @@ import httpx
 import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
-SPARE = 16  # connections that are kept for the next statements
 
 # Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
 # 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
@@ -144,7 +142,7 @@ class Sql:
             # A transport error carries no code; nor is every code proof of a rollback.
             kind = Failed if (error.sqlstate or "").startswith(_REFUSALS) else Unknown
             raise kind(said) from None
-        self._keep(connection)
+        self._idle.append(connection)
         if answer is None:
             raise Failed("an answer without a row")
         return "" if row is None else str(answer[-1])
@@ -161,15 +159,6 @@ class Sql:
             connection.pgconn.finish()  # readable while idle: the other side has closed it
         return None
 
-    def _keep(self, connection: psycopg.AsyncConnection) -> None:
-        # Slow answers make many connections at a time. All of them kept would be most of those
-        # that the database has for everybody, and the outage that is measured our own. None kept,
-        # each question would make a new one, and that costs the database more than an answer.
-        if len(self._idle) < SPARE:
-            self._idle.append(connection)
-        else:
-            connection.pgconn.finish()
-
     async def _connect(self) -> psycopg.AsyncConnection:
         try:
             async with asyncio.timeout(self.timeout):
@@ -177,12 +166,8 @@ class Sql:
                 # which Pgpool would have to carry from one backend to the next.
                 return await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, prepare_threshold=None)
-        except TimeoutError as error:
-            _free(error.__cause__)
+        except TimeoutError:
             raise Failed("no connection in time") from None
-        except asyncio.CancelledError as error:
-            _free(error)
-            raise
         except psycopg.Error as error:
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
 
@@ -193,16 +178,6 @@ class Sql:
 
     async def close(self) -> None:
         self._drop()
-
-
-def _free(error: BaseException | None) -> None:
-    """Let go of a connection that was given up while it was being made.
-
-    Nobody holds it but the frames of the error, and those may live until Python looks for cycles.
-    Its socket would be a client who says nothing more, and has a place in Pgpool for seconds.
-    """
-    if error is not None:
-        traceback.clear_frames(error.__traceback__)
 
 
 def map_url(base: str, layer: str = "alive") -> str:

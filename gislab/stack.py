@@ -299,14 +299,6 @@ def replace(lab: Lab, services: list[str], *how: str, timeout: float, every: flo
                   progress=progress) for service in services]
 
 
-def pool_clients(lab: Lab) -> int:
-    """Return how many clients the Pgpool of each Pi takes: its share of what three of them have.
-
-    All of them together leave room at the database for others; see pgpool.conf.
-    """
-    return 72 // max(3, len(lab.machines))
-
-
 def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
     """Return what ${...} in the stack file stands for."""
     images = {f"IMAGE_{name.upper()}": registry.reference(lab, name)
@@ -327,7 +319,6 @@ def _environment(lab: Lab, files: dict[str, bytes]) -> dict[str, str]:
         "VIP": lab.vip,
         "SUBNET": lab.subnet,
         "NODES": settings.peers(lab),
-        "POOL_CLIENTS": str(pool_clients(lab)),
         "PORT_MAPS": str(lab.ports.maps),
         "PORT_HTTPS": str(lab.ports.https),
         "PORT_SQL": str(lab.ports.sql),

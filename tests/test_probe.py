@@ -3,8 +3,6 @@ one that never answers, and a port where nobody listens.
 """
 
 import asyncio
-import contextlib
-import gc
 import http.server
 import io
 import socket
@@ -60,14 +58,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Postgres(threading.Thread):
     """A server of PostgreSQL's protocol (chapter 54) that answers each statement with one row.
 
-    behave: "row", "slow" (a row, after 0.3 s), "silent" (never answers), "break" (hangs up), or an
-    SQLSTATE.
+    behave: "row", "silent" (never answers), "break" (hangs up), or an SQLSTATE.
     """
 
     def __init__(self):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.behave, self.connections, self.statements, self.left = "row", 0, 0, 0
+        self.behave, self.connections, self.statements = "row", 0, 0
         port = self.listener.getsockname()[1]
         self.dsn = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
         self.start()
@@ -95,9 +92,7 @@ class Postgres(threading.Thread):
                 client.shutdown(socket.SHUT_RDWR)
                 return
             extended = _message(b"1") + _message(b"2") if kind == b"S" else b""
-            if self.behave == "slow":
-                threading.Event().wait(0.3)
-            if self.behave in ("row", "slow"):
+            if self.behave == "row":
                 name = b"id\0" + struct.pack(">IHIhIH", 0, 0, 23, 4, 0xFFFFFFFF, 0)
                 stream.write(extended + _message(b"T", struct.pack(">H", 1) + name)
                              + _message(b"D", struct.pack(">HI", 1, 1) + b"1")
@@ -107,9 +102,6 @@ class Postgres(threading.Thread):
                 stream.write(_message(b"E", b"SERROR\0C" + code + b"\0Mplanted\0\0"))
             stream.write(ready)
             stream.flush()
-            if self.behave == "slow" and stream.read(1) in (b"", b"X"):
-                self.left += 1
-                return
 
 
 def _message(kind: bytes, body: bytes = b"") -> bytes:
@@ -196,46 +188,6 @@ def sql(database, timeout=0.5, **how):
 def test_a_connection_is_kept_for_the_next_statement(database):
     assert [o for o, _ in ask(sql(database), 0, 1, 2)] == ["ok"] * 3
     assert database.connections == 1
-
-
-def test_a_connection_that_is_given_up_is_closed_at_once():
-    """Else its socket is one more client in the queue, and others wait for who is gone."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.2)
-    one = question.Sql(f"host=127.0.0.1 port={listener.getsockname()[1]} user=u dbname=d "
-                       "sslmode=disable gssencmode=disable", "select 1", timeout=0.3)
-    gc.disable()  # it comes when it likes
-    try:
-        with probe.Probes({"sql_read": one}, rate=20) as probes:
-            probes.watch(0.6)
-        clients = []
-        with contextlib.suppress(TimeoutError):
-            while True:
-                clients.append(listener.accept()[0])
-        for client in clients:
-            client.settimeout(2)
-            while client.recv(1024):
-                pass
-    finally:
-        gc.enable()
-        listener.close()
-    assert len(clients) >= 8 and set(probes.samples()["detail"]) == {"no connection in time"}
-
-
-def test_after_slow_answers_no_more_connections_are_kept_than_are_needed(database):
-    """The database has some dozens for everybody: who keeps them all is the outage himself."""
-    database.behave = "slow"
-    one = sql(database, timeout=2)
-
-    async def burst():
-        await asyncio.gather(*(one.ask(number) for number in range(40)))
-        deadline = time.monotonic() + 5
-        while database.left < 40 - question.SPARE and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        left = database.left
-        await one.close()
-        return left
-    assert asyncio.run(burst()) == 40 - question.SPARE and database.connections == 40
 
 
 def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):

@@ -12,6 +12,15 @@ secret() {
     cat "${!variable}"
 }
 
+# children [NODES] -> how many clients this Pgpool takes: its share of what three of them have
+children() {
+    local -a all
+    local pis
+    read -ra all <<< "$*"
+    pis=${#all[@]}
+    echo $(( 72 / (pis > 3 ? pis : 3) ))
+}
+
 configure() {
     local role password
     : "${VIP:?the address that HAProxy serves the database at, e.g. 172.30.16.100}"
@@ -22,7 +31,7 @@ configure() {
         printf '%s:TEXT%s\n' "$role" "$password"
     done > /run/pgpool/pool_passwd
     {
-        sed "s/^num_init_children = .*/num_init_children = ${CLIENTS:-24}/" \
+        sed "s/^num_init_children = .*/num_init_children = $(children "${NODES:-}")/" \
             /etc/pgpool/pgpool.conf
         printf "backend_hostname0 = '%s'\nbackend_port0 = %d\n" "$VIP" "${PORT_PRIMARY:-5433}"
         printf "backend_hostname1 = '%s'\nbackend_port1 = %d\n" "$VIP" "${PORT_REPLICAS:-5434}"

@@ -89,7 +89,6 @@ _main() {
     data 1
     case "${1:-}" in
         archive-push)
-            renice 19 $$ >/dev/null     # whoever reads or writes goes first
             # `docker run` without a lab has no repository, and no WAL that is worth one
             [[ -n "${REPOSITORIES:-}" ]] || exit 0
             # above 125 ends the archiver at once, and the file stays marked as not archived; 1
@@ -106,7 +105,7 @@ _main() {
             exit $((code > 1 ? 255 : code)) ;;
         # shellcheck disable=SC2046
         restore) repositories "$MEMBER" $(others) ;;
-        backup|stanza-create) renice 19 $$ >/dev/null; members ;;
+        backup|stanza-create) members ;;
         *) export PGBACKREST_REPO1_PATH=$LOCAL ;;
     esac
     exec pgbackrest --stanza=gis "$@"

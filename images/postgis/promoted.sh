@@ -15,7 +15,6 @@ for _ in {1..300}; do
         || break
     sleep 0.2
 done
-sleep 10     # the first seconds after a failover are the clients', who all come at once
 newest=$(cd pg_wal && printf '%s\n' *.history | sort | tail -n 1)
 for segment in pg_wal/[0-9A-F]???????????????????????; do
     name=${segment#pg_wal/}

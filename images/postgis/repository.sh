@@ -19,7 +19,7 @@ for name in $REPOSITORIES; do
     number=$((number + 1))
 done
 while true; do
-    nice -n 19 pgbackrest server
+    pgbackrest server
     echo "$MEMBER: the server of the repository ended; starting it again" >&2
     sleep 1
 done
