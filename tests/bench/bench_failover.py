@@ -158,20 +158,11 @@ def write(found: list[tuple], folder: Path, lab: Lab, typed: str, output: Path) 
     if not found:
         raise SystemExit("there is no trial of these rows yet; run it without --report")
     rows = tuple(sorted({one[0] for one in found}))
-    mixed = builds(folder, rows)
     where = f"{lab.kind} Pis, {series.machine()}, maps by {lab.serves}"
-    output.mkdir(parents=True, exist_ok=True)
-    picture = verdicts.figure(found, where)
-    (output / "bench-failover.png").write_bytes(picture.png())
-    text = series.markdown(verdicts.table(found))
-    warning = [f"**Trials of {mixed} builds of the images stand together here.**", ""]
-    (output / "bench-failover.md").write_text("\n".join([
-        f"# {__doc__.splitlines()[0]}", "", f"As `{typed}` printed it, on {where}.", "",
-        *(warning if mixed > 1 else []), f"![{picture.alt}](bench-failover.png)", "", text, "",
-        "## How it was measured", "", ABOUT]))
-    print(text)
-    print(f"{output / 'bench-failover.md'} written" + (
-        f"; of {mixed} builds of the images, delete the older trials" if mixed > 1 else ""))
+    series.publish(output / "bench-failover", __doc__.splitlines()[0],
+                   f"As `{typed}` printed it, on {where}.", verdicts.figure(found, where),
+                   series.markdown(verdicts.table(found)), builds(folder, rows),
+                   ["## How it was measured", "", ABOUT])
 
 
 if __name__ == "__main__":

@@ -177,19 +177,12 @@ def write(kept: dict[str, dict[int, Run]], lab: Lab, typed: str, output: Path) -
     held = held.round().astype("Int64").astype("str").replace("<NA>", "-").reset_index()
     builds = len({json.dumps(one.settings.get("images"), sort_keys=True)
                   for trials in kept.values() for one in trials.values()})
-    warning = [f"**Trials of {builds} builds of the images stand together here.**", ""]
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.png").write_bytes(picture.png())
-    (output / f"{name}.md").write_text("\n".join([
-        f"# {__doc__.splitlines()[0]}", "", f"As `{typed}` printed it, on {where}. "
-        + (SHARED if lab.kind == "virtual" else OWN), "", *(warning if builds > 1 else []),
-        f"![{picture.alt}]({name}.png)", "", text, "",
-        *(["## What holds the memory", "", "Median of the trials, in MB.", "",
-           series.markdown(held), ""] if len(held) else []),
-        "## How it was measured", "", ABOUT]))
-    print(text)
-    print(f"{output / name}.md written" + (
-        f"; of {builds} builds of the images, delete the older trials" if builds > 1 else ""))
+    sections = [["## What holds the memory", "", "Median of the trials, in MB.", "",
+                 series.markdown(held), ""]] if len(held) else []
+    spare = SHARED if lab.kind == "virtual" else OWN
+    series.publish(output / name, __doc__.splitlines()[0],
+                   f"As `{typed}` printed it, on {where}. {spare}", picture, text, builds,
+                   *sections, ["## How it was measured", "", ABOUT])
 
 
 if __name__ == "__main__":

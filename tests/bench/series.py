@@ -1,4 +1,4 @@
-"""Trials that are kept as Runs in folders, NAME-01, NAME-02, ...: a stopped bench goes on."""
+"""Trials kept as Runs in folders, NAME-01, NAME-02, ...: a stopped bench goes on; and its page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gislab import run
+from gislab.plot import Picture
 from gislab.run import Run
 
 
@@ -39,3 +40,24 @@ def markdown(table: pd.DataFrame) -> str:
 def machine() -> str:
     """Say what this machine is."""
     return f"{os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}"
+
+
+def publish(page: Path, title: str, intro: str, picture: Picture, text: str, builds: int,
+            *sections: list[str]) -> None:
+    """Write `page`.md and `page`.png, and print the table `text`.
+
+    Parameters
+    ----------
+    builds : of how many builds of the images the trials are; more than one is warned of.
+    sections : lines of each.
+    """
+    warning = [f"**Trials of {builds} builds of the images stand together here.**", ""]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.with_suffix(".png").write_bytes(picture.png())
+    page.with_suffix(".md").write_text("\n".join([
+        f"# {title}", "", intro, "", *(warning if builds > 1 else []),
+        f"![{picture.alt}]({page.name}.png)", "", text, "",
+        *[line for section in sections for line in section]]))
+    print(text)
+    print(f"{page}.md written" + (
+        f"; of {builds} builds of the images, delete the older trials" if builds > 1 else ""))
