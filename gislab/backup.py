@@ -24,6 +24,7 @@ from .wait import NotYet, WaitTimeout, until
 
 FULL_EVERY = timedelta(days=7)  # in between, only what changed since
 LATEST = "latest"
+NO_REPOSITORY = 55  # pgBackRest's FileMissingError: see images/postgis/repository.sh
 _DATA = "/var/lib/postgresql/17"
 # each history file of the archive with its age, which pgBackRest's own `info` does not tell
 _HISTORIES = ("cd /var/lib/pgbackrest/archive/gis/17-1 2>/dev/null || exit 0; "
@@ -58,9 +59,7 @@ def take(lab: Lab, *, full: bool = False, say=print) -> pd.DataFrame:
         start = time.monotonic()
         command = ["docker", "exec", container, "pgbackrest.sh", "backup", f"--type={kind}"]
         try:
-            # once more, since on a busy Pi the WAL that it needs may have missed it
-            if node.run(command, check=False, timeout=86400).code:
-                node.run(command, timeout=86400)
+            _copy(node, command, say)
         except CommandFailed as error:
             failed.append(f"{node.name}: {error.result.err.strip()[-300:]}")
             say(f"{node.name}: no backup: {error.result.err.strip()[-300:]}")
@@ -282,6 +281,20 @@ def _backups(node: nodes.Node, container: str, member: str) -> list[Backup]:
         return timelines.backups(out, node=node.name, member=member)
     except (CommandFailed, ValueError):  # its container starts or stops
         return []
+
+
+def _copy(node: nodes.Node, command: list[str], say) -> None:
+    """Take one backup; CommandFailed says why there is none."""
+    def ask() -> int:
+        code = node.run(command, check=False, timeout=86400).code
+        if code == NO_REPOSITORY:  # of a new lab, or of a Pi with a new card
+            raise NotYet(f"{node.name} has not made it yet")
+        return code
+    with suppress(WaitTimeout):
+        if until(ask, what="the repository", timeout=60, every=2, progress=say) == 0:
+            return
+    # once more, since on a busy Pi the WAL that it needs may have missed it
+    node.run(command, timeout=86400)
 
 
 def _full_is_due(backups: list[Backup]) -> bool:

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import struct
+import traceback
 import zlib
 from collections.abc import Callable
 from typing import Protocol
@@ -24,6 +25,7 @@ import httpx
 import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
+MAKING = 10  # connections that a lane makes at a time; a log-in costs both sides a key derivation
 
 # Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
 # 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
@@ -96,6 +98,11 @@ class Maps:
 class Sql:
     """One statement over a pool of persistent connections; see the module's text.
 
+    A question takes a connection that is idle, or the first that becomes free or is made. At most
+    MAKING are being made at a time, each with the same patience as a question, and what is made
+    is kept even if the question that asked for it has given up. (psycopg_pool pauses ever longer
+    between its attempts; the end of an outage would be found late.)
+
     Parameters
     ----------
     dsn : a connection string of libpq.
@@ -109,13 +116,15 @@ class Sql:
         self.dsn, self.statement, self.timeout, self.first = dsn, statement, timeout, first
         self._values = values
         self._idle: list[psycopg.AsyncConnection] = []
+        self._waiting: list[asyncio.Future] = []  # who waits for a connection, the oldest first
+        self._making: set[asyncio.Task] = set()
 
     def row(self, number: int) -> int | None:
         return None if self.first is None else self.first + number
 
     async def ask(self, number: int) -> str:
         end = asyncio.get_running_loop().time() + self.timeout
-        connection = self._take() or await self._connect()
+        connection = self._take() or await self._wait()
         row = self.row(number)
         values = None if row is None else self._values(row)
         task = asyncio.create_task(self._answer(connection, values))
@@ -142,7 +151,7 @@ class Sql:
             # A transport error carries no code; nor is every code proof of a rollback.
             kind = Failed if (error.sqlstate or "").startswith(_REFUSALS) else Unknown
             raise kind(said) from None
-        self._idle.append(connection)
+        self._give(connection)
         if answer is None:
             raise Failed("an answer without a row")
         return "" if row is None else str(answer[-1])
@@ -159,6 +168,49 @@ class Sql:
             connection.pgconn.finish()  # readable while idle: the other side has closed it
         return None
 
+    async def _wait(self) -> psycopg.AsyncConnection:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        self._make()
+        try:
+            await asyncio.wait({place}, timeout=self.timeout)
+            if not place.done():
+                raise Failed("no connection in time")
+            return place.result()
+        finally:
+            place.cancel()
+
+    def _next(self) -> asyncio.Future | None:
+        self._waiting = [place for place in self._waiting if not place.done()]
+        return self._waiting.pop(0) if self._waiting else None
+
+    def _give(self, connection: psycopg.AsyncConnection) -> None:
+        place = self._next()
+        if place:
+            place.set_result(connection)
+        else:
+            self._idle.append(connection)
+
+    def _make(self) -> None:
+        waiting = sum(not place.done() for place in self._waiting)
+        for _ in range(min(waiting, MAKING) - len(self._making)):
+            task = asyncio.create_task(self._connect())
+            self._making.add(task)
+            task.add_done_callback(self._made)
+
+    def _made(self, task: asyncio.Task) -> None:
+        self._making.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._give(task.result())
+        elif not isinstance(error, TimeoutError):  # then who waits gives up by himself
+            place = self._next()
+            if place:
+                place.set_exception(error)
+        self._make()
+
     async def _connect(self) -> psycopg.AsyncConnection:
         try:
             async with asyncio.timeout(self.timeout):
@@ -166,8 +218,12 @@ class Sql:
                 # which Pgpool would have to carry from one backend to the next.
                 return await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, prepare_threshold=None)
-        except TimeoutError:
-            raise Failed("no connection in time") from None
+        except TimeoutError as error:
+            _free(error.__cause__)
+            raise
+        except asyncio.CancelledError as error:
+            _free(error)
+            raise
         except psycopg.Error as error:
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
 
@@ -177,7 +233,21 @@ class Sql:
             connection.pgconn.finish()
 
     async def close(self) -> None:
+        for task in self._making:
+            task.cancel()
+        if self._making:
+            await asyncio.wait(self._making)
         self._drop()
+
+
+def _free(error: BaseException | None) -> None:
+    """Let go of a connection that was given up while it was being made.
+
+    Nobody holds it but the frames of the error, and those may live until Python looks for cycles.
+    Its socket would be a client who says nothing more, and has a place in Pgpool for seconds.
+    """
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
 
 
 def map_url(base: str, layer: str = "alive") -> str:

@@ -89,6 +89,23 @@ def test_one_pi_that_cannot_is_told_and_the_others_have_their_backup(lab, pis):
     assert told[0] == "pi1: no backup: ERROR: [082]: WAL was not archived"
 
 
+def test_a_pi_that_makes_its_repository_is_waited_for(lab, pis, monkeypatch):
+    """That of a new lab is made while `gislab up` says that everything answers already."""
+    missing = Result((), 55, "", "FileMissingError: unable to open missing file")
+    pis[0].answers[on(1, BACKUP)] = missing
+    ready = pis[0].run
+
+    def run(args, **how):
+        done = ready(args, **how)
+        if args[:2] == ["docker", "exec"] and "backup" in args:
+            pis[0].answers[on(1, BACKUP)] = ""
+        return done
+    monkeypatch.setattr(pis[0], "run", run)
+    told = []
+    assert backup.take(lab, say=told.append)["node"].tolist() == ["pi1", "pi2", "pi3"]
+    assert told[0] == "waiting for the repository: pi1 has not made it yet"
+
+
 def test_a_backup_beside_the_primary_alone_is_none(lab, pis):
     for number in (1, 3):
         pis[number - 1].answers[on(number, BACKUP)] = Result((), 82, "", "ERROR: disk full")

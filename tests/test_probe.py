@@ -3,6 +3,8 @@ one that never answers, and a port where nobody listens.
 """
 
 import asyncio
+import contextlib
+import gc
 import http.server
 import io
 import socket
@@ -59,12 +61,14 @@ class Postgres(threading.Thread):
     """A server of PostgreSQL's protocol (chapter 54) that answers each statement with one row.
 
     behave: "row", "silent" (never answers), "break" (hangs up), or an SQLSTATE.
+    welcome: seconds that a log-in takes.
     """
 
     def __init__(self):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.behave, self.connections, self.statements = "row", 0, 0
+        self.welcome, self.entering, self.most = 0.0, 0, 0
         port = self.listener.getsockname()[1]
         self.dsn = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
         self.start()
@@ -78,6 +82,10 @@ class Postgres(threading.Thread):
     def serve(self, client):
         stream = client.makefile("rwb")
         stream.read(struct.unpack(">I", stream.read(4))[0] - 4)
+        self.entering += 1
+        self.most = max(self.most, self.entering)
+        threading.Event().wait(self.welcome)
+        self.entering -= 1
         ready = _message(b"Z", b"I")
         stream.write(_message(b"R", struct.pack(">I", 0)) + ready)
         stream.flush()
@@ -188,6 +196,57 @@ def sql(database, timeout=0.5, **how):
 def test_a_connection_is_kept_for_the_next_statement(database):
     assert [o for o, _ in ask(sql(database), 0, 1, 2)] == ["ok"] * 3
     assert database.connections == 1
+
+
+def test_a_connection_that_is_given_up_is_closed_at_once():
+    """Else its socket is one more client in the queue, and others wait for who is gone."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.2)
+    one = question.Sql(f"host=127.0.0.1 port={listener.getsockname()[1]} user=u dbname=d "
+                       "sslmode=disable gssencmode=disable", "select 1", timeout=0.3)
+    gc.disable()  # it comes when it likes
+    try:
+        with probe.Probes({"sql_read": one}, rate=20) as probes:
+            probes.watch(0.6)
+        clients = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                clients.append(listener.accept()[0])
+        for client in clients:
+            client.settimeout(2)
+            while client.recv(1024):
+                pass
+    finally:
+        gc.enable()
+        listener.close()
+    assert len(clients) >= 8 and set(probes.samples()["detail"]) == {"no connection in time"}
+
+
+def test_a_connection_that_comes_late_serves_all_who_wait(database):
+    """And those that are being made are few: a storm of log-ins would keep a database down."""
+    database.welcome = 0.5
+    with probe.Probes({"sql_read": sql(database, timeout=0.8)}, rate=50) as probes:
+        probes.watch(1.5)
+    samples = probes.samples()
+    assert set(samples["outcome"]) == {"ok"} and len(samples) > 60
+    assert database.most <= question.MAKING and database.connections < 2 * question.MAKING
+
+
+def test_a_log_in_outlives_the_question_that_asked_for_it(database):
+    one = sql(database, timeout=0.4)
+
+    async def asks_before_it_is_open():
+        database.welcome = 0.3
+        first = asyncio.create_task(one.ask(0))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await one.ask(1)
+        took = time.monotonic() - began
+        await one.close()
+        return took
+    assert asyncio.run(asks_before_it_is_open()) < 0.25 and database.connections == 1
 
 
 def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):
