@@ -18,8 +18,14 @@ open my $clock, '<', '/proc/uptime' or die "/proc/uptime: $!";
 open my $routes, '<', '/proc/net/fib_trie' or die "/proc/net/fib_trie: $!";
 my (%told, $index);
 
-sub again { my $file = shift; sysseek $file, 0, 0; sysread $file, my $text, 1 << 20; $text }
-sub now { (split ' ', again($clock))[0] }
+# The kernel hands out such a file a page at a time; a larger buffer only costs.
+sub again {
+    my ($file, $text) = (shift, '');
+    sysseek $file, 0, 0;
+    1 while sysread $file, $text, 4096, length $text;
+    $text;
+}
+sub now { sysseek $clock, 0, 0; sysread $clock, my $text, 64; substr $text, 0, index $text, ' ' }
 sub say_line { my $line = join("\t", now(), @_) . "\n"; syswrite STDOUT, $line or exit }
 
 sub tell_state {
@@ -144,19 +150,23 @@ sub end {
 
 my ($look, $beat) = (0, 0);
 while (1) {
-    alarm 60;    # a minute in one write: the network is cut, and nobody listens any more
-    if (now() >= $look) { look_at_vip(); $look = now() + 0.1 }
-    if (now() >= $beat) { say_line(); $beat = now() + 0.25 }
-    my ($read, $write, $until) = ('', '', $look);
+    my $now = now();
+    if ($now >= $look) { look_at_vip(); $look = $now + 0.1 }
+    if ($now >= $beat) {
+        alarm 60;    # a minute in one write: the network is cut, and nobody listens any more
+        say_line();
+        $beat = $now + 0.25;
+    }
+    my ($read, $write) = ('', '');
     vec($read, 0, 1) = 1;
     for my $ask (@asks) {
-        end($ask) if $ask->{socket} && $ask->{limit} && now() > $ask->{since} + $ask->{limit};
-        begin($ask) if !$ask->{socket} && now() >= ($ask->{next} // 0);
+        end($ask) if $ask->{socket} && $ask->{limit} && $now > $ask->{since} + $ask->{limit};
+        begin($ask) if !$ask->{socket} && $now >= ($ask->{next} // 0);
         next unless $ask->{socket};
         vec($ask->{sent} ? $read : $write, fileno $ask->{socket}, 1) = 1;
     }
-    my $pause = $until - now();
-    select($read, $write, undef, $pause > 0 ? $pause : 0) >= 0 or next;
+    my $pause = $look - $now;    # the clock goes by hundredths: to ask it more often is to spin
+    select($read, $write, undef, $pause > 0.01 ? $pause : 0.01) >= 0 or next;
     # nothing is ever said to this program but that the session has ended
     if (vec $read, 0, 1) { sysread STDIN, my $word, 1 << 16 or exit }
     for my $ask (@asks) {
