@@ -18,7 +18,7 @@ PORTS = {WITHOUT_RETRIES: 18080, OF_2016: 18081}
 # As in 2016, the servers are named when HAProxy starts, and never looked up again.
 _START_2016 = """
 set -e
-cp /etc/haproxy/haproxy.cfg /tmp/haproxy.cfg
+cat /etc/haproxy/haproxy.cfg > /tmp/haproxy.cfg    # a copy would be as read-only as it
 n=0
 for address in $(getent ahostsv4 tasks.mapserver | cut -d' ' -f1 | sort -u); do
   n=$((n + 1))
