@@ -18,7 +18,7 @@ open my $clock, '<', '/proc/uptime' or die "/proc/uptime: $!";
 open my $routes, '<', '/proc/net/fib_trie' or die "/proc/net/fib_trie: $!";
 my (%told, $index);
 
-# The kernel hands out such a file a page at a time; a larger buffer only costs.
+# The kernel may hand out such a file in pieces: it is read to its end.
 sub again {
     my ($file, $text) = (shift, '');
     sysseek $file, 0, 0;
