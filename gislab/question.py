@@ -178,17 +178,22 @@ class Sql:
                 raise Failed("no connection in time")
             return place.result()
         finally:
-            if place in self._waiting:
-                self._waiting.remove(place)
+            place.cancel()
+
+    def _next(self) -> asyncio.Future | None:
+        self._waiting = [place for place in self._waiting if not place.done()]
+        return self._waiting.pop(0) if self._waiting else None
 
     def _give(self, connection: psycopg.AsyncConnection) -> None:
-        if self._waiting:
-            self._waiting.pop(0).set_result(connection)
+        place = self._next()
+        if place:
+            place.set_result(connection)
         else:
             self._idle.append(connection)
 
     def _make(self) -> None:
-        for _ in range(min(len(self._waiting), MAKING) - len(self._making)):
+        waiting = sum(not place.done() for place in self._waiting)
+        for _ in range(min(waiting, MAKING) - len(self._making)):
             task = asyncio.create_task(self._connect())
             self._making.add(task)
             task.add_done_callback(self._made)
@@ -200,8 +205,10 @@ class Sql:
         error = task.exception()
         if error is None:
             self._give(task.result())
-        elif self._waiting and not isinstance(error, TimeoutError):  # who waits, gives up himself
-            self._waiting.pop(0).set_exception(error)
+        elif not isinstance(error, TimeoutError):  # then who waits gives up by himself
+            place = self._next()
+            if place:
+                place.set_exception(error)
         self._make()
 
     async def _connect(self) -> psycopg.AsyncConnection:
@@ -211,8 +218,11 @@ class Sql:
                 # which Pgpool would have to carry from one backend to the next.
                 return await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, prepare_threshold=None)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            _free(error.__cause__ or error)  # behind a timeout is the cancelling that it did
+        except TimeoutError as error:
+            _free(error.__cause__)
+            raise
+        except asyncio.CancelledError as error:
+            _free(error)
             raise
         except psycopg.Error as error:
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
@@ -230,13 +240,14 @@ class Sql:
         self._drop()
 
 
-def _free(error: BaseException) -> None:
+def _free(error: BaseException | None) -> None:
     """Let go of a connection that was given up while it was being made.
 
     Nobody holds it but the frames of the error, and those may live until Python looks for cycles.
     Its socket would be a client who says nothing more, and has a place in Pgpool for seconds.
     """
-    traceback.clear_frames(error.__traceback__)
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
 
 
 def map_url(base: str, layer: str = "alive") -> str:
