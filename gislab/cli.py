@@ -240,11 +240,11 @@ def _map_servers(lab):
 
 
 def _seed(lab, options) -> None:
-    catalog.seed(lab, options.layer, tuple(options.zooms), say=_say)
+    catalog.seed(lab, options.layer, tuple(options.zooms), running=_map_servers(lab), say=_say)
 
 
 def _refresh(lab, options) -> None:
-    catalog.refresh(lab, *options.layers, say=_say)
+    catalog.refresh(lab, *options.layers, running=_map_servers(lab), say=_say)
 
 
 def _scale(lab, options) -> None:

@@ -20,7 +20,7 @@ from owslib.wfs import WebFeatureService
 from owslib.wms import WebMapService
 
 from . import catalog, transaction
-from .catalog import WORLD
+from .catalog import WORLD, Running
 from .settings import Lab
 from .transaction import Changed
 
@@ -137,10 +137,11 @@ def get_tile(lab: Lab, layer: str, zoom: int, column: int, row: int, *,
 def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = None,
              update: Mapping[object, Mapping[str, object]] | None = None,
              delete: Sequence[object] = (), password: str | None = None,
-             timeout: float = 30) -> Changed:
+             running: Running | None = None, timeout: float = 30) -> Changed:
     """Change features of a writable layer, all of it or nothing; return what was changed.
 
-    When this returns, every map server shows the new state, in maps, features and tiles.
+    When this returns, every map server that can reach Consul shows the new state, in maps,
+    features and tiles; one that cannot forgets its tiles when it can.
 
     Parameters
     ----------
@@ -151,6 +152,7 @@ def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = No
         is in the layer's own system.
     delete : keys of features.
     password : of the user `editor`; by default the lab's own.
+    running : see `catalog.publish`; with it, a server that cannot reach Consul is an error.
     timeout : float, seconds.
 
     Raises
@@ -185,7 +187,7 @@ def transact(lab: Lab, layer: str, *, insert: geopandas.GeoDataFrame | None = No
         raise _refused(lab, layer, answer)
     if chosen.tiled:
         try:
-            catalog.refresh(lab, layer, say=lambda text: None)
+            catalog.refresh(lab, layer, running=running, say=lambda text: None)
         except (catalog.CatalogError, RuntimeError) as error:
             raise OwsError(f"layer {layer} was changed ({changed}), but tiles may be old: "
                            f"{error}. Next: gislab refresh {layer}") from None

@@ -141,7 +141,7 @@ def test_an_upgrade_replaces_every_map_server_and_nobody_notices(whole, newer, t
 @pytest.mark.live
 def test_an_image_that_does_not_run_stops_the_upgrade_and_the_others_serve_on(whole):
     """A bad image costs one server of three, and a word with the remedy."""
-    wrong = stack.registry.reference(whole, "haproxy")  # runs, but is no map server
+    wrong = registry.reference(whole, "haproxy")  # runs, but is no map server
     with pytest.raises(stack.StackError, match="(paused|rollback).*gislab up"):
         stack.update(whole, "mapserver", wrong, say=lambda text: None, timeout=120)
     assert len([c for c in stack.containers(whole, "mapserver")]) >= 2

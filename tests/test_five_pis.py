@@ -6,7 +6,7 @@ import re
 import pytest
 from recorded import Pis
 
-from gislab import cuts, members, nodes, settings, stack, swarm, wait
+from gislab import cuts, members, nodes, registry, settings, stack, swarm, wait
 from gislab.shell import Recorded, Result
 
 INFO = ("docker", "info", "--format", "{{.Swarm.LocalNodeState}}")
@@ -28,7 +28,7 @@ def lab(request, paper):
 def many(lab, monkeypatch):
     """As many Pis as the lab has, on a Swarm without a stack, that only remember."""
     monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(stack.registry, "trust", lambda _, node: None)
+    monkeypatch.setattr(registry, "trust", lambda _, node: None)
     remotes = Pis(Recorded({("true",): ""}, name=m.name) for m in lab.machines)
     monkeypatch.setattr(nodes, "all", lambda lab: [
         nodes.Node(m.name, m.address, r) for m, r in zip(lab.machines, remotes, strict=True)])

@@ -17,12 +17,14 @@ from gislab import (
     faults2016,
     nodes,
     reads,
+    registry,
     setup2016,
     stack,
     vip,
     wait,
 )
 from gislab.shell import Result
+from gislab.stack import compose
 
 TEXT = (stack.FOLDER / setup2016.FILE).read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]
@@ -37,7 +39,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def swarm(pis, monkeypatch):
     """A Swarm that holds whatever it was told to deploy; `said` is what the lab was told."""
-    monkeypatch.setattr(stack.registry, "trust", lambda _, node: None)
+    monkeypatch.setattr(registry, "trust", lambda _, node: None)
     for ready in (cluster, setup2016):
         monkeypatch.setattr(ready, "ready", lambda lab, **how: None)
     monkeypatch.setattr(catalog, "allow", lambda lab, **how: None)
@@ -175,8 +177,8 @@ def test_everything_that_its_stack_file_asks_for_is_given(paper, swarm):
 
 def test_our_own_stack_knows_nothing_of_it():
     """A change of 2016's files changes no standing lab."""
-    assert not [name for name in stack._files(stack.FILE) if name.startswith("2016")]
-    assert set(stack._files("2016.yml")) == {"2016.yml", *(path.name for path in OWN)}
+    assert not [name for name in compose.files(stack.FILE) if name.startswith("2016")]
+    assert set(compose.files("2016.yml")) == {"2016.yml", *(path.name for path in OWN)}
 
 
 def test_nothing_of_it_is_started_again_or_asked_for_its_health():

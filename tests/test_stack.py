@@ -11,8 +11,9 @@ import pytest
 import yaml
 from recorded import node_ls
 
-from gislab import certificate, nodes, settings, stack, wait
+from gislab import certificate, nodes, registry, settings, stack, wait
 from gislab.shell import Result
+from gislab.stack import compose
 
 INSPECT = ("docker", "service", "inspect", "gis_consul")
 SECRETS = ("docker", "secret", "ls")
@@ -24,7 +25,7 @@ NO_SERVICE = Result((), 1, "", "Error: no such service: gis_consul")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(stack.registry, "trust", lambda _, node: None)
+    monkeypatch.setattr(registry, "trust", lambda _, node: None)
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def swarm(pis):
 def settle(pis) -> None:
     """Have the Swarm hold from now on what it was given."""
     deployed, = [re.search(r"DEPLOYED=(\w+)", c)[1] for _, c in pis.sent("env")]
+    pis.answer(*SERVICES, out=replicas(consul="3/3", pgpool="3/3"))
     pis.answer(*INSPECT, out=deployed + "\n")
+    pis.answer(*INSPECT, "gis_pgpool", out="gis_consul=\ngis_pgpool=completed")
     pis.answer(*SECRETS, out="\n".join(
         f"{c.split()[5]} {c.split()[4]}" for _, c in pis.sent("docker", "secret", "create")))
     pis.forget()
@@ -90,8 +93,16 @@ def test_a_second_deploy_changes_nothing_and_says_so(paper, swarm):
     told = []
     assert stack.deploy(paper, say=told.append) is False
     assert told == ["stack gis: unchanged"]
-    changing = [c for _, c in swarm.sent() if " ls" not in c and " inspect " not in c]
+    changing = [c for _, c in swarm.sent()
+                if not re.search(r" (ls|inspect|stack services) ", f"{c} ")]
     assert changing == []
+
+
+def test_an_update_that_swarm_stopped_is_begun_again(paper, swarm):
+    deploy(paper)
+    settle(swarm)
+    swarm.answer(*INSPECT, "gis_pgpool", out="gis_consul=\ngis_pgpool=paused")
+    assert deploy(paper) is True and len(swarm.sent("env")) == 1
 
 
 def test_a_changed_setting_is_deployed(paper, swarm):
@@ -106,7 +117,7 @@ def test_a_changed_file_of_the_stack_is_deployed_under_a_new_name(paper, swarm, 
     folder.mkdir()
     for path in stack.FOLDER.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(stack, "FOLDER", folder)
+    monkeypatch.setattr(compose, "FOLDER", folder)
     (folder / "extra.cfg").write_text("1")
     deploy(paper)
     before = re.search(r"HASH_EXTRA_CFG=(\w+)", swarm.sent("env")[0][1])[1]
@@ -175,6 +186,7 @@ def test_waiting_names_the_services_that_are_not_whole(paper, swarm):
     swarm.answer(*SERVICES, out=replicas(consul="3/3", mapserver="1/3 (max 2 per node)",
                                          pgpool="2/3"))
     swarm.answer(*PS)
+    swarm.answer(*INSPECT)
     with pytest.raises(TimeoutError, match=r"all tasks running: .*\(mapserver 1/3, pgpool 2/3\)"):
         stack.wait(paper, timeout=0)
 
@@ -188,6 +200,7 @@ NO_PLACE = '"no suitable node (host-mode port already in use on 1 node)"'
 def test_waiting_tells_why_a_task_is_missing(paper, swarm):
     swarm.answer(*SERVICES, out=replicas(consul="3/3", haproxy="2/3", pgpool="2/3",
                                          mapserver="2/3"))
+    swarm.answer(*INSPECT)
     rows = [("gis_haproxy.x1", "pi1", "Ready 1 second ago", ""),
             ("gis_haproxy.x1", "pi1", "Rejected 2 seconds ago", TAKEN),
             ("gis_haproxy.x1", "pi1", "Failed 9 minutes ago", '"task: non-zero exit (137)"'),
@@ -209,6 +222,16 @@ def test_waiting_ends_when_all_tasks_run(paper, swarm):
     swarm.answer("docker", "service", "inspect", "gis_consul", "gis_mapserver",
                  out="gis_consul=\ngis_mapserver=completed")
     stack.wait(paper, timeout=0)
+
+
+@pytest.mark.parametrize("running", ["3/3", "2/3"])
+def test_an_update_that_swarm_stopped_ends_the_waiting_at_once(paper, swarm, running):
+    """A task that dies again and again runs, too, whenever it has just been started."""
+    swarm.answer(*SERVICES, out=replicas(consul="3/3", pgpool=running))
+    swarm.answer("docker", "service", "inspect", "gis_consul", "gis_pgpool",
+                 out="gis_consul=completed\ngis_pgpool=paused")
+    with pytest.raises(stack.StackError, match="^pgpool: Swarm paused the update, .*gislab up$"):
+        stack.wait(paper, timeout=60)
 
 
 def test_a_swarm_without_the_stack_is_told_as_such(paper, swarm):

@@ -63,6 +63,13 @@ def test_a_server_that_is_late_is_named(store, paper):
         tiles.refresh(paper, "countries", timeout=0.1)
 
 
+@pytest.mark.parametrize("verb", [tiles.refresh, tiles.seed])
+def test_a_server_that_runs_and_does_not_report_is_named(store, paper, verb):
+    """It cannot reach Consul: what it has drawn before, it serves on."""
+    with pytest.raises(CatalogError, match="pi3 bbb runs, and does not report.*gislab catalog"):
+        verb(paper, "countries", running=lambda: [("pi3", "bbb")], timeout=0.1)
+
+
 def test_another_errand_in_between_is_kept(store, paper):
     """Two that ask at the same moment both get what they asked for."""
     def first():

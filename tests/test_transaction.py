@@ -208,11 +208,12 @@ def test_tiles_of_a_changed_layer_are_forgotten_everywhere(lab, door, monkeypatc
     monkeypatch.setattr(catalog, "current",
                         lambda lab: CAT.with_layer(replace(WELLS, tiled=True)))
     asked = []
-    monkeypatch.setattr(catalog, "refresh", lambda lab, *names, say: asked.append(names))
-    ows.transact(lab, "wells", delete=[1])
-    assert asked == [("wells",)]
+    monkeypatch.setattr(catalog, "refresh",
+                        lambda lab, *names, running, say: asked.append((names, running)))
+    ows.transact(lab, "wells", delete=[1], running=list)
+    assert asked == [(("wells",), list)]
 
-    def late(lab, *names, say):
+    def late(lab, *names, running, say):
         raise catalog.CatalogError("pi2 is late")
     monkeypatch.setattr(catalog, "refresh", late)
     with pytest.raises(ows.OwsError, match="was changed .*tiles may be old: pi2 is late. Next: "

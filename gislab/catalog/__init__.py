@@ -23,8 +23,9 @@ from .tiles import refresh, seed
 from .yamlfile import read
 
 __all__ = ["CURRENT", "PARTS", "REPORTS", "VERSIONS", "WORLD", "Catalog", "CatalogError",
-           "Layer", "Rule", "Style", "allow", "current", "default", "mapfile", "publish", "put",
-           "read", "refresh", "rollback", "seed", "status", "validate", "versions"]
+           "Layer", "Rule", "Running", "Style", "allow", "current", "default", "mapfile",
+           "publish", "put", "read", "refresh", "rollback", "seed", "status", "validate",
+           "versions"]
 
 KEEP = 10  # versions that can be rolled back to
 # The agents' sessions hang on a node of their own, so that their token has no power over those

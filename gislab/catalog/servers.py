@@ -41,7 +41,7 @@ def status(lab: Lab, running: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
     rows = [[f"{r['server']} {r['id']}", r["node"], r["version"] or "-", (r["hash"] or "-")[:12],
              round(max(0.0, time.time() - r["since"])), _state(r, wanted)] for r in found]
     rows += [[f"{lab.serves} {name}", node, "-", "-", "-", "silent: it runs, and does not report"]
-             for node, name in _silent(found, running)]
+             for node, name in silent(found, running)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -84,18 +84,24 @@ def held(lab: Lab, number: int, say, timeout: float, running: Running | None = N
         now = time.monotonic()
         if 0 <= now - looked < 1:  # each look asks every Pi
             raise NotYet("not every map server that runs has reported")
-        silent = ", ".join(f"{node} {name}" for node, name in _silent(found, running()))
+        names = ", ".join(f"{node} {name}" for node, name in silent(found, running()))
         looked = now
-        if silent and now - begin > HEARD:
-            raise CatalogError(f"version {number} is current, and {silent} does not report: it "
+        if names and now - begin > HEARD:
+            raise CatalogError(f"version {number} is current, and {names} does not report: it "
                                "cannot reach Consul, and serves what it had until it can. Next: "
                                "gislab status")
-        if silent:
-            raise NotYet(f"{silent} runs, and does not report")
+        if names:
+            raise NotYet(f"{names} runs, and does not report")
     try:
         until(ask, what=f"version {number} on every map server", timeout=timeout, every=0.1)
     except WaitTimeout as error:
         raise CatalogError(f"{error}; see: gislab catalog") from None
+
+
+def silent(found: list[dict], running: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return (Pi, id) of those map servers that run and do not report."""
+    heard = {(r["node"], r["id"]) for r in found}
+    return [one for one in running if one not in heard]
 
 
 def _state(report: dict, wanted: str) -> str:
@@ -103,9 +109,3 @@ def _state(report: dict, wanted: str) -> str:
         return "current" if str(report["version"]) == wanted else f"stale: {wanted} is current"
     return f"{report['state']} {report['wanted']}" + (f": {report['said']}" if report["said"]
                                                       else "")
-
-
-def _silent(found: list[dict], running: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return (Pi, id) of those map servers that run and do not report."""
-    heard = {(r["node"], r["id"]) for r in found}
-    return [one for one in running if one not in heard]

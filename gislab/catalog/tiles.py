@@ -16,6 +16,7 @@ from ..wait import NotYet, WaitTimeout, until
 from . import keys
 from .geoserver import EXPIRE
 from .layers import Catalog, CatalogError, Layer
+from .servers import Running, silent
 
 GRID = "EPSG:900913"  # Web Mercator; tiles of the other grid are drawn when they are asked for
 EDGE = 85.05113  # degrees of latitude at which that grid ends
@@ -25,17 +26,20 @@ DEEPEST = 20
 MOST = 6000
 
 
-def refresh(lab: Lab, *names: str, say=print, timeout: float = 30) -> None:
+def refresh(lab: Lab, *names: str, running: Running | None = None, say=print,
+            timeout: float = 30) -> None:
     """Have every map server forget its tiles of these layers: their data has changed.
 
     Parameters
     ----------
     names : of tiled layers; none means all that are tiled.
-    timeout : float, seconds until every server that reports has done so.
+    running : see `catalog.publish`.
+    timeout : float, seconds until every server has done so.
 
     Raises
     ------
-    CatalogError : a layer is not tiled, or a server is late.
+    CatalogError : a layer is not tiled, a server is late, or runs and does not report: it cannot
+        reach Consul, serves what it had, and forgets it when it can.
     ConsulError : Consul does not answer, or refuses.
     """
     cat = keys.current(lab)
@@ -47,12 +51,12 @@ def refresh(lab: Lab, *names: str, say=print, timeout: float = 30) -> None:
         say("no layer is tiled, so nothing was to be forgotten")
         return
     asked = _ask(lab, cat, [f"forget/{cat.workspace}:{name}" for name in chosen])
-    _done(lab, asked, f"tiles of {', '.join(chosen)} forgotten", timeout)
+    _done(lab, asked, f"tiles of {', '.join(chosen)} forgotten", timeout, running)
     say(f"tiles of {', '.join(chosen)}: forgotten by every map server")
 
 
-def seed(lab: Lab, name: str, zooms: tuple[int, int] = (0, 5), *, say=print, told=None,
-         timeout: float = 1800) -> int:
+def seed(lab: Lab, name: str, zooms: tuple[int, int] = (0, 5), *,
+         running: Running | None = None, say=print, told=None, timeout: float = 1800) -> int:
     """Have every map server draw tiles of a layer ahead; return how many each has looked at.
 
     Those that are there already are not drawn again. A server that comes later draws them, too;
@@ -61,12 +65,14 @@ def seed(lab: Lab, name: str, zooms: tuple[int, int] = (0, 5), *, say=print, tol
     Parameters
     ----------
     zooms : the first and the last, of Web Mercator; 0 is one tile for the world.
+    running : see `catalog.publish`.
     told : called with (done, total) of all servers together; by default a bar is drawn.
     timeout : float, seconds for all servers together.
 
     Raises
     ------
-    CatalogError : the layer is not tiled, the zooms are wrong or too many, or a server is late.
+    CatalogError : the layer is not tiled, the zooms are wrong or too many, or a server is late
+        or runs and does not report.
     ConsulError : Consul does not answer, or refuses.
     """
     cat = keys.current(lab)
@@ -82,7 +88,7 @@ def seed(lab: Lab, name: str, zooms: tuple[int, int] = (0, 5), *, say=print, tol
                            f"fit a server; say fewer, e.g. ({first}, {_deepest(layer, first)})")
     asked = _ask(lab, cat, [f"seed/{cat.workspace}:{name}/{first}/{last}"])
     with Bar(f"tiles of {name}", told, unit="tiles") as bar:
-        servers = _done(lab, asked, f"tiles of {name}", timeout, lambda found: bar(
+        servers = _done(lab, asked, f"tiles of {name}", timeout, running, lambda found: bar(
             sum(_drawn(r, asked[0], total) for r in found), total * max(1, len(found))))
     say(f"tiles of {name}: zooms {first} to {last}, {total:,} at each of {servers} map servers")
     if layer.writable:
@@ -141,8 +147,9 @@ def _ask(lab: Lab, cat: Catalog, errands: list[str]) -> list[str]:
     raise CatalogError("Consul is busy with the errands of others; try again")
 
 
-def _done(lab: Lab, asked: list[str], what: str, timeout: float, look=lambda found: None) -> int:
-    """Wait until every server that reports has done its errands; return how many there are."""
+def _done(lab: Lab, asked: list[str], what: str, timeout: float, running: Running | None,
+          look=lambda found: None) -> int:
+    """Wait until every server that reports, or runs, has done its errands; return how many."""
     def ask() -> int:
         with consul.of(lab) as store:
             found = keys.reports(store)
@@ -151,6 +158,10 @@ def _done(lab: Lab, asked: list[str], what: str, timeout: float, look=lambda fou
                 if not set(asked) <= set(r.get("done", "").split())]
         if late:
             raise NotYet(f"not yet at {', '.join(late)}")
+        names = silent(found, running()) if running else []
+        if names:
+            raise NotYet(", ".join(f"{node} {name} runs, and does not report"
+                                   for node, name in names))
         return len(found)
     try:
         return until(ask, what=what, timeout=timeout, every=0.1)

@@ -266,14 +266,12 @@ def _facts(connection: psycopg.Connection) -> dict:
 def _code() -> list[str]:
     folders = (settings.PROJECT / "gislab", Path(__file__).parent)
     return [hashlib.sha256(path.read_bytes()).hexdigest()
-            for folder in folders for path in sorted(folder.glob("*.py"))]
+            for folder in folders for path in sorted(folder.rglob("*.py"))]
 
 
 def _status(key: str) -> int:
     line, = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key)]
     return int(line.split()[1])
-
-
 
 
 if __name__ == "__main__":

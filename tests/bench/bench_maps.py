@@ -51,8 +51,10 @@ ABOUT = f"""\
    a processor makes is divided by what one server's made in the same trial.
 12. As the engine says, of the lab's platform. The official images were not measured here; others
    publish 909 MB for GeoServer's, and 400 to 500 MB for that of PostGIS.
-14. `docker stats` of the stack's containers, and resident memory (`ps`) of dockerd, containerd
-   and its shims, right after maps were asked for; pages that shims share count for each of them.
+14. `docker stats` of the stack's containers, and what is resident (/proc) of dockerd, containerd
+   and its shims, right after maps were asked for; pages of a program's file count once for all
+   that run it. Files that a container has read or written lately are in it, too: of PostgreSQL
+   they are most, above all the primary's WAL, and the kernel gives them up for others.
    MB are millions of bytes.
 
 `p95` is the least value that 95 % of the trials do not exceed. A verdict that rests on fewer
@@ -171,7 +173,7 @@ def write(kept: dict[str, dict[int, Run]], lab: Lab, typed: str, output: Path) -
     where = f"{lab.kind} Pis, {series.machine()}, maps by {lab.serves}"
     picture = verdicts.figure([one for one in found if one[0] != 12], where, targets)
     for axis in picture.axes:
-        axis.set_xlim(left=0)  # a small difference is to look like one
+        axis.set_xlim(0, 1.05 * axis.dataLim.x1)  # a small difference is to look like one
     text = series.markdown(verdicts.table(found, targets).drop(columns="times ours"))
     held = memory(kept).groupby(["part", "node"])["mb"].median().unstack()
     held = held.round().astype("Int64").astype("str").replace("<NA>", "-").reset_index()

@@ -27,8 +27,11 @@ SECONDS, CALM = 15, 5  # while maps are asked for, and while none is
 MEGA = {"B": 1e-6, "KiB": 1.024e-3, "MiB": 1.048576, "GiB": 1073.741824}  # bytes, in MB
 ENGINE = "dockerd, containerd, shims"
 
+# of each container what it uses; of each process KiB of its own, KiB of files, name
 _MEMORY = ("docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' $(docker ps -q --filter "
-           f"label=com.docker.stack.namespace={stack.NAME}) && ps -eo rss=,comm=")
+           f"label=com.docker.stack.namespace={stack.NAME}) && "
+           "{ awk '/^Name:/ {name = $2} /^RssAnon:/ {own = $2} /^RssFile:/ {files = $2} "
+           "/^RssShmem:/ {print own + $2, files, name}' /proc/[0-9]*/status 2>/dev/null || :; }")
 
 
 class GrowthError(RuntimeError):
@@ -95,19 +98,24 @@ def used(text: str) -> float:
 
 
 def parts(text: str) -> dict[str, float]:
-    """Return part -> MB on one Pi, of what `docker stats` and `ps` said there."""
-    found = {ENGINE: 0.0}
+    """Return part -> MB on one Pi, of what `docker stats` and /proc/*/status said there.
+
+    Pages of a program's file are there once, however many processes run it (proc(5): RssFile).
+    """
+    found, files = {ENGINE: 0.0}, {}
     for line in text.splitlines():
-        first, second, *_ = line.split()
-        if first.isdigit():  # ps: KiB, and the first 15 characters of a name
-            if second.startswith(("dockerd", "containerd")):
+        first, second, *rest = line.split()
+        if first.isdigit():
+            if rest[0].startswith(("dockerd", "containerd")):
                 found[ENGINE] += int(first) * MEGA["KiB"]
+                files[rest[0]] = max(int(second) * MEGA["KiB"], files.get(rest[0], 0))
             continue
         told = re.fullmatch(r"([\d.]+)(\w+)", second)
         if told is None or not float(told[1]):
             raise GrowthError("no control group tells of memory; see docs/faults.md")
         part = first.removeprefix(f"{stack.NAME}_").split(".")[0].rstrip("0123456789")
         found[part] = found.get(part, 0) + float(told[1]) * MEGA[told[2]]
+    found[ENGINE] += sum(files.values())
     return found
 
 

@@ -16,7 +16,7 @@ from gislab.shell import CommandFailed
 from . import doors, series
 
 OURS, DIRECT = "ours", "direct"
-RATE, BEFORE, AFTER = 40, 5, 8  # maps a second at each door; seconds: 520 maps in a trial
+RATE, BEFORE, AFTER = 20, 10, 16  # maps a second at each door; seconds: 520 maps in a trial
 SERVERS = 3
 SIZES = (64, 800)  # pixels: as the probes ask for it, and as a person does
 PAIRS = 40  # of each size

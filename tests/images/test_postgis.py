@@ -212,3 +212,57 @@ def test_a_killed_primary_loses_no_acknowledged_write(bench, members):
     assert set(acknowledged) - found == set()
     bench.containers[primary].start()
     assert bench.streaming(2) != primary
+
+
+def test_a_former_primary_that_missed_writes_does_not_ask_to_be_primary(bench, members):
+    """It was cut off, and is back when the two that have the writes are away.
+
+    Alone it stopped cleanly, which fills up its segment: by the place in the WAL it is ahead. The
+    failsafe mode would keep it out of the race, too, until its successor had seen it again.
+    """
+    former = bench.streaming(2)
+
+    def failsafe(mode: bool) -> None:
+        httpx.patch(f"http://{bench.address(bench.streaming(2))}:8008/config", timeout=5,
+                    json={"failsafe_mode": mode},
+                    auth=("patroni", bench.secret["patroni_password"])).raise_for_status()
+    failsafe(False)
+    rest, cut = [m for m in members if m != former], bench.containers[former]
+    with bench.connect(former) as connection:
+        connection.execute("CREATE TABLE missed (id int PRIMARY KEY)")
+    bench.network.disconnect(cut)
+
+    def successor() -> str:
+        for member in rest:
+            try:
+                with bench.connect(member) as connection:
+                    connection.execute("INSERT INTO missed VALUES (1)")
+                    return member
+            except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction):
+                continue
+        raise NotYet("none takes a write")
+    new = until(successor, what="another primary", timeout=60)
+
+    def place(member: str) -> int:
+        sql = "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0' WHERE pg_is_in_recovery()"
+        said = bench.containers[member].exec_run(["psql", "-qtA", "-c", sql]).output.decode()
+        if not said.strip().isdigit():
+            raise NotYet(said)
+        return int(said)
+    (second,) = [m for m in rest if m != new]
+    ahead = until(lambda: place(former), what=f"{former} to step down", timeout=60)
+    assert ahead > place(second)
+    for member in rest:
+        bench.containers[member].kill()
+    bench.network.connect(cut, aliases=[former])
+
+    def refused() -> None:
+        if b"is behind last known cluster timeline" not in cut.logs(tail=2000):
+            raise NotYet("it has not said so")
+    until(refused, what=f"{former} to hold back", timeout=60)
+    for member in rest:
+        bench.containers[member].start()
+    primary = bench.streaming(2)
+    with bench.connect(primary) as connection:
+        assert connection.execute("SELECT id FROM missed").fetchone() == (1,)
+    failsafe(True)
