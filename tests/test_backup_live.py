@@ -50,6 +50,19 @@ def test_wal_reaches_the_repository_of_every_pi(whole):
     assert repositories(whole, backup.flush(whole)) == {"pi1", "pi2", "pi3"}
 
 
+def test_wal_reaches_a_repository_that_another_member_is_pushing_to(whole):
+    """pgBackRest gives up at once there; and a segment that is left out is not brought later."""
+    primary = postgis.primary(whole)
+    other = next(m for m in ("postgis3", "postgis2") if m != primary)
+    node, container = members.containers(whole)[other]
+    hold = ("set -e; cd /tmp/pgbackrest; for number in 1 2 3; do "
+            "exec {held}>gis-archive-$number.lock; flock -n $held; done; sleep 8")
+    node.docker("exec", "--detach", container, "bash", "-c", hold)
+    start = time.monotonic()
+    name = backup.flush(whole)
+    assert repositories(whole, name) == {"pi1", "pi2", "pi3"} and time.monotonic() - start > 5
+
+
 def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, table):
     """All three agree, row by row; and what was there before the restore can be had again."""
     backup.take(whole)

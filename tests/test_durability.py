@@ -21,6 +21,7 @@ def config(strict, **other):
     return "HTTP/1.0 200 OK\n\n" + json.dumps({
         "ttl": 20, "loop_wait": 1, "retry_timeout": 8, "failsafe_mode": True,
         "primary_start_timeout": 0, "synchronous_mode": "quorum", "synchronous_node_count": 1,
+        "check_timeline": True,
         "postgresql": {"use_slots": True}, "synchronous_mode_strict": strict, **other})
 
 

@@ -9,24 +9,37 @@ from gislab import images
 
 FOLDER = images.FOLDER / "postgis"
 LIVES = "71\n/var/lib/postgresql/17\n1795420800\n5432\n"  # postmaster.pid, its first four lines
+SEGMENT = "pg_wal/000000010000000000000007"
+ORDER = f"--stanza=gis archive-push {SEGMENT}"
+# notes its orders; HELD: how often postgis3 is another's for now, FULL: whose disks are full
+STAND_IN = """#!/bin/bash
+[[ "$*" != *server-ping* ]] || exit 0
+told() { compgen -v | sed -n 's/^PGBACKREST_REPO\\([0-9]\\)_HOST$/\\1/p'; }
+echo "$* to" $(told) >> FOLDER/orders
+for number in $(told); do
+    case $number in
+        3) [[ $(wc -l < FOLDER/orders) -gt ${HELD:-0} ]] || problem="[LockAcquireError] held" ;;
+    esac
+    [[ " ${FULL:-} " != *" $number "* ]] || problem="[FileWriteError] No space left on device"
+done
+[[ -z "${problem:-}" ]] || { echo "ERROR: [104]: repo: $problem" >&2; exit 104; }
+"""
 
 
 @pytest.fixture
 def archive(tmp_path):
     """archive_command where a PostgreSQL lives; gives its exit code and pgBackRest's orders."""
-    (tmp_path / "bin").mkdir()
-    stand_in = tmp_path / "bin" / "pgbackrest"
-    stand_in.write_text(f'#!/bin/bash\nprintf "%s\\n" "$*" >> {tmp_path}/orders\n')
-    stand_in.chmod(0o755)
+    _stand_in(tmp_path / "bin" / "pgbackrest", STAND_IN.replace("FOLDER", str(tmp_path)))
+    _stand_in(tmp_path / "bin" / "sleep", "#!/bin/bash\n")
     script = tmp_path / "pgbackrest.sh"
     script.write_text((FOLDER / "pgbackrest.sh").read_text().replace(
         "/run/postgresql/handover", f"{tmp_path}/mark"))
     (tmp_path / "postmaster.pid").write_text(LIVES)
 
-    def run(**environment):
+    def run(segment=SEGMENT, **environment):
         (tmp_path / "orders").unlink(missing_ok=True)
         code = subprocess.run(
-            ["bash", script, "archive-push", "pg_wal/000000010000000000000007"], cwd=tmp_path,
+            ["bash", script, "archive-push", segment], cwd=tmp_path,
             env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "MEMBER": "postgis1",
                  "REPOSITORIES": "postgis1 postgis2 postgis3", **environment}).returncode
         orders = tmp_path / "orders"
@@ -35,9 +48,43 @@ def archive(tmp_path):
     return run
 
 
+def _stand_in(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 def test_a_segment_is_pushed_while_postgresql_lives(archive):
     code, orders = archive()
-    assert code == 0 and "--stanza=gis archive-push pg_wal/000000010000000000000007" in orders
+    assert code == 0 and orders == f"{ORDER} to 2 3\n"
+
+
+def test_a_repository_that_another_member_pushes_to_is_waited_for(archive):
+    """After a failover the former primary brings its last WAL, or its connection hangs on."""
+    assert archive(HELD="20") == (0, 21 * f"{ORDER} to 2 3\n")
+
+
+def test_a_repository_that_is_locked_for_good_does_not_hold_up_the_others(archive):
+    code, orders = archive(HELD="1000")
+    assert code == 0 and f"{ORDER} to 2\n" in orders and len(orders.splitlines()) < 100
+
+
+def test_a_repository_with_a_full_disk_does_not_hold_up_the_others(archive):
+    """Nor is it waited for: it is not going to be better in a moment."""
+    code, orders = archive(FULL="3")
+    assert code == 0
+    assert sorted(orders.splitlines()) == [
+        f"{ORDER} to{numbers}" for numbers in ("", " 2", " 2 3", " 3")]
+
+
+def test_wal_that_no_other_pi_takes_is_not_called_archived(archive):
+    code, _ = archive(FULL="2 3")
+    assert code != 0
+
+
+def test_the_end_of_a_timeline_that_was_left_is_not_pushed(archive):
+    """Two members may have left the same one in different places, and that would be an error."""
+    assert archive(f"{SEGMENT}.partial") == (0, "")
 
 
 def test_the_last_segment_of_a_planned_switchover_is_left_to_the_new_primary(archive):
@@ -76,7 +123,27 @@ def test_a_switchover_lets_the_archiver_off_only_where_nothing_else_waits_for_it
     assert (done.returncode == 0) == stops and (tmp_path / "mark").exists() == marked
 
 
-def test_what_is_left_to_the_new_primary_is_what_it_looks_for():
-    """promoted.sh pushes finished segments of former timelines that the archive lacks."""
-    text = (FOLDER / "promoted.sh").read_text()
-    assert "pgbackrest.sh archive-push" in text and "/var/lib/pgbackrest/archive/gis" in text
+def test_a_new_primary_archives_what_the_former_one_could_not(tmp_path):
+    """What a replica received it has marked as archived, or not at all."""
+    status, archived = tmp_path / "data/pg_wal/archive_status", tmp_path / "repository"
+    status.mkdir(parents=True)
+    (archived / "17-1/0000000300000000").mkdir(parents=True)
+    (archived / "17-1/0000000300000000/000000030000000000000004-5ba93c.zst").touch()
+    for name in ("000000030000000000000004", "000000030000000000000005",
+                 "000000030000000000000006", "000000040000000000000007", "00000004.history"):
+        (status.parent / name).touch()
+    for name in ("000000030000000000000004", "000000030000000000000005"):
+        (status / f"{name}.done").touch()
+    _stand_in(tmp_path / "bin" / "psql",
+              f'#!/bin/bash\necho "$*" >> {tmp_path}/asked\necho f\n')
+    script = (FOLDER / "promoted.sh").read_text().replace(
+        "/var/lib/postgresql/17", f"{tmp_path}/data").replace(
+        "/var/lib/pgbackrest/archive/gis", str(archived))
+    done = subprocess.run(["bash", "-c", script, "promoted.sh", "role", "primary", "gislab"],
+                          env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                               "REPOSITORIES": "postgis1 postgis2"})
+    assert done.returncode == 0
+    assert {file.name for file in status.iterdir()} == {
+        "000000030000000000000004.done", "000000030000000000000005.ready",
+        "000000030000000000000006.ready"}
+    assert "pg_reload_conf" in (tmp_path / "asked").read_text().splitlines()[-1]

@@ -54,18 +54,33 @@ handing_over() {
     [[ -s "$MARK" && "$(head -n 3 postmaster.pid 2>/dev/null)" == "$(<"$MARK")" ]]
 }
 
+# push_to PATH MEMBER...: to the repositories of these members; fails if one of them fails
+push_to() {
+    local answer patience=30
+    # Who pushes has a repository for itself. It may be a former primary that brings its last WAL,
+    # or one that died in the middle and is given up by then.
+    until answer=$( (repositories "${@:2}"; exec pgbackrest --stanza=gis archive-push "$1") 2>&1 )
+    do
+        echo "$answer" >&2
+        [[ "$answer" == *LockAcquireError* && $((patience--)) -gt 0 ]] || return 1
+        sleep 1
+    done
+    [[ -z "$answer" ]] || echo "$answer" >&2
+}
+
 push() {
     local found name taken=
+    # The end of a timeline that was left in the middle of a segment: the next one begins with it.
+    [[ "$1" != *.partial ]] || return 0
     found=$(others)
     # on the primary's own Pi alone WAL is not safe: fail, keep it, and be asked again
     [[ -n "$found" ]] || found=$REPOSITORIES
     # shellcheck disable=SC2086
-    (repositories "$MEMBER" $found; exec pgbackrest --stanza=gis "$@") && exit 0
-    # One that answers but cannot take it, on a full disk or a spoilt card, must not hold up the
-    # others: then each by itself, and one on another Pi is enough.
+    ! push_to "$1" "$MEMBER" $found || return 0
+    # One that answers but cannot take it, on a full disk or with a spoilt card, must not hold up
+    # the others: each by itself, and one on another Pi is enough.
     for name in "$MEMBER" $found; do
-        (repositories "$name"; PGBACKREST_ARCHIVE_ASYNC=n exec pgbackrest --stanza=gis \
-            --reset-archive-push-queue-max "$@") || { echo "$name took no WAL" >&2; continue; }
+        push_to "$1" "$name" || { echo "$name took no WAL" >&2; continue; }
         [[ "$name" == "$MEMBER" ]] || taken=$name
     done
     [[ -n "$taken" ]]
@@ -94,7 +109,7 @@ _main() {
             # above 125 ends the archiver at once, and the file stays marked as not archived; 1
             # would have it try twice more, a second apart (PostgreSQL manual, 25.3.1)
             ! handing_over || exit 255
-            push "$@"
+            push "$2"
             exit ;;
         archive-get)
             # shellcheck disable=SC2046

@@ -8,18 +8,22 @@ set -uo pipefail
 
 [[ "${2:-}" == primary && -n "${REPOSITORIES:-}" ]] || exit 0
 cd /var/lib/postgresql/17 || exit 1
-export PGBACKREST_ARCHIVE_ASYNC=n      # this one segment; else what PostgreSQL has marked
-# Patroni calls while the promotion is under way; the new timeline's history is the end of it
-for _ in {1..300}; do
-    [[ "$(psql --no-psqlrc -qtA -d postgres -c 'SELECT pg_is_in_recovery()' 2>/dev/null)" != f ]] \
-        || break
+# Patroni calls while the promotion is under way; at its end PostgreSQL removes what it recycled as
+# segments to come of the former timeline, which would look like finished ones
+tries=300
+until [[ "$(psql --no-psqlrc -qtA -d postgres -c 'SELECT pg_is_in_recovery()' 2>/dev/null)" == f ]]
+do
+    [[ $((tries--)) -gt 0 ]] || exit 1
     sleep 0.2
 done
 newest=$(cd pg_wal && printf '%s\n' *.history | sort | tail -n 1)
+status=pg_wal/archive_status
 for segment in pg_wal/[0-9A-F]???????????????????????; do
     name=${segment#pg_wal/}
     # those of this timeline are PostgreSQL's own business; and most were archived in time
     [[ "${name:0:8}" < "${newest%.history}" ]] || continue
-    compgen -G "/var/lib/pgbackrest/archive/gis/17-*/${name:0:16}/$name-*" >/dev/null \
-        || pgbackrest.sh archive-push "$segment"
+    compgen -G "/var/lib/pgbackrest/archive/gis/17-*/${name:0:16}/$name-*" >/dev/null && continue
+    # what a replica has received it marks as archived; PostgreSQL's archiver does not give up
+    mv "$status/$name.done" "$status/$name.ready" 2>/dev/null || touch "$status/$name.ready"
 done
+psql --no-psqlrc -qtA -d postgres -c 'SELECT pg_reload_conf()' >/dev/null   # wakes the archiver
