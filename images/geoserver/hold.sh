@@ -44,6 +44,20 @@ ready() {
     return 1
 }
 
+# enable FOLDER: its stores. GeoServer connects to each while it loads them, and disables those that
+# do not answer then, for good ("Error connecting to 'lab'. Disabling."): a database that failed
+# over in that second would be gone for this server. An enabled store connects when it is asked.
+enable() {
+    local store space
+    for store in "$1"/workspaces/*/*/datastore.xml; do
+        store=${store%/datastore.xml} space=${store%/*}
+        admin.sh -X PUT -o /dev/null -H 'Content-Type: text/xml' \
+            -d '<dataStore><enabled>true</enabled></dataStore>' \
+            "http://127.0.0.1:8080/geoserver/rest/workspaces/${space##*/}/datastores/${store##*/}" \
+            || { echo "GeoServer does not enable the store ${store##*/}" >&2; return 1; }
+    done
+}
+
 # What a new version replaces whole, beside the files of the services.
 PARTS='workspaces gwc-layers tiles security/layers.properties security/services.properties'
 
@@ -87,7 +101,7 @@ _main() {
         mv "$1/proxy-base-url" $RUN/last
         cp -r "$1"/. $DATA/
         mv $RUN/last $DATA/proxy-base-url # the sign that all is there
-        ready "$1" 600
+        ready "$1" 600 && enable "$1"
         return
     fi
     [[ -d $1/workspaces/$WORKSPACE_NOW ]] || {
@@ -109,7 +123,13 @@ _main() {
     rest 1.5
     forget_changed "$1" || { echo "GeoServer does not forget its tiles" >&2; exit 1; }
     place "$1"
-    reload && ready "$1" 120 && warm.sh || { place $old; reload; ready $old 120; exit 1; }
+    reload && ready "$1" 120 && enable "$1" && warm.sh || {
+        place $old
+        reload
+        ready $old 120
+        enable $old
+        exit 1
+    }
 }
 
 WORKSPACE_NOW=$(basename "$(dirname "$(ls $DATA/workspaces/*/workspace.xml 2>/dev/null)")" 2>/dev/null || true)

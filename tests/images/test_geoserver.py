@@ -51,6 +51,12 @@ def url(serving):
     return serving.healthy(serving.map_server("geoserver"))
 
 
+def first(serving, url):
+    """Return the container of the server at `url`."""
+    server, = [c for c in serving.containers if f"http://{serving.address(c)}:8080" == url]
+    return server
+
+
 @pytest.fixture(scope="module")
 def second(serving, url):
     """Another one; it takes the catalog that is current when it starts."""
@@ -74,8 +80,7 @@ def test_names_the_variable_that_is_missing(war, names_what_is_missing):
 
 def test_runs_in_the_servlet_engine_that_its_release_needs(serving, url):
     """Jetty for GeoServer 2, Tomcat for 3; and it is the release that was asked for."""
-    server, = [c for c in serving.containers if f"http://{serving.address(c)}:8080" == url]
-    said = server.logs().decode()
+    said = first(serving, url).logs().decode()
     assert re.search(r"GeoServer 2\.\S+ in jetty|GeoServer 3\.\S+ in tomcat", said)
     asked = os.environ.get("GISLAB_GEOSERVER_VERSION", "")
     assert os.environ.get("GISLAB_GEOSERVER_WAR") or f"GeoServer {asked}" in said
@@ -149,6 +154,24 @@ def test_coverages_are_not_offered(url, path):
 def test_goes_without_losing_a_request(serving):
     """SIGTERM: first /health says no, maps are served on for a while, then it ends with 0."""
     helper.drains(serving, serving.map_server("geoserver", "going"))
+
+
+def test_a_database_that_is_silent_when_it_begins_is_asked_again(serving, url):
+    """GeoServer disables a store that does not answer while it loads; here only for so long."""
+    def holds():
+        said = late.logs().decode()
+        if "holds version" not in said:
+            raise NotYet(said[-300:])
+    serving.database.pause()
+    try:
+        late = serving.map_server("geoserver", "late", publish=False)
+        until(holds, what="the catalog", timeout=400, every=0.5)
+        assert helper.health(f"http://{serving.address(late)}:8080") == 503
+    finally:
+        serving.database.unpause()
+    serving.healthy(late, timeout=30)
+    helper.drains(serving, late)
+    serving.healthy(first(serving, url), timeout=30)
 
 
 def test_a_new_catalog_is_reloaded_by_one_server_after_another(serving, url, second):
