@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 import geopandas
 import httpx
@@ -32,8 +33,9 @@ def edited(lab, request):
         connection.execute(TABLE)
     versions = catalog.versions(lab).set_index("version")["current"]
     before = int(versions.index[versions == "current"][0])
-    catalog.publish(lab, catalog.current(lab).with_layer(
-        Layer("edited", "edited", "Edited", "dots", writable=True, tiled=True)), timeout=600)
+    whole = catalog.current(lab)  # of its tables, a lab just brought up has only this one
+    catalog.publish(lab, replace(whole, layers=(whole.layer("alive"), Layer(
+        "edited", "edited", "Edited", "dots", writable=True, tiled=True))), timeout=600)
     yield lab
     cluster.ready(lab)
     catalog.rollback(lab, before, timeout=600)
