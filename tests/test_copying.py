@@ -12,6 +12,7 @@ import pytest
 import shapely
 
 from gislab.loading import columns, copying, proof, shapes, single
+from gislab.loading.values import listed
 
 
 def kinds(values):
@@ -36,7 +37,7 @@ def test_an_arrow_columns_type_follows_from_its_dtype_alone(kind, sql):
     for values in ([], [None, None]):
         found = columns.column("v", pandas.Series(values, dtype=pandas.ArrowDtype(kind)))
         assert found.type == sql
-        assert list(found.encode(slice(None))) == values
+        assert found.encode(slice(None)).tolist() == values
 
 
 @pytest.mark.parametrize("values, remedy", [
@@ -77,7 +78,7 @@ def test_every_bit_of_the_hash_is_postgresqls():
     said = {b"": 11507180170145056365, b"a": 3591986179850072241,
             b"0123456789a": 16109094162609480841, b"0123456789ab": 18145761929628866187,
             b"0123456789abc" * 3: 5985404641972070327, bytes(range(100)): 6055188645894458010}
-    assert proof.hashes([*said, None]).tolist() == [*said.values(), 0]
+    assert proof.hashes(listed([*said, None])).tolist() == [*said.values(), 0]
     fixed = numpy.frombuffer(b"0123456789ab" * 2, "V12")
     assert proof.hashes(fixed).tolist() == [said[b"0123456789ab"]] * 2
 

@@ -24,6 +24,7 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from gislab import datasets, loading
 from gislab.loading import files, proof, shapes
 from gislab.loading.shapes import LoadError
+from gislab.loading.values import listed
 
 pytestmark = pytest.mark.live
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
@@ -206,7 +207,7 @@ def test_the_hash_is_postgresqls_own(server):
     values = [bytes(range(256))[:n] * 3 for n in range(0, 60)] + [None]
     found = ask(server, "select coalesce(hash_record_extended(row(v), 0), 0) from unnest(%s) "
                 "with ordinality as u(v, n) order by n", values)
-    assert [row[0] % 2**64 for row in found] == proof.hashes(values).tolist()
+    assert [row[0] % 2**64 for row in found] == proof.hashes(listed(values)).tolist()
 
 
 def test_a_server_that_stores_something_else_is_found_out(server, plain):
@@ -230,6 +231,7 @@ def test_points_are_appended_to_a_table_of_any_shape_and_not_the_other_way_round
     mixed = geopandas.GeoDataFrame(geometry=[Point(0, 0), box(0, 0, 1, 1)], crs="EPSG:4326")
     loading.load(plain, mixed, "t.mixed")
     loading.load(plain, mixed.head(1), "t.mixed", if_exists="append")
+    assert ask(server, "select id from t.mixed order by id") == [(1,), (2,), (3,)]
     loading.load(plain, mixed.head(1), "t.points")
     with pytest.raises(loading.WrongColumns, match="Geometry"):
         loading.load(plain, mixed, "t.points", if_exists="append")

@@ -200,11 +200,15 @@ class _Work:
     def _inside(self, connection, batches: Iterator, bar: Bar) -> None:
         target.check_crs(connection, self.columns)
         into, fresh = target.prepare(connection, *self.table, self.columns, self.if_exists)
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.columns)
+        names = [column.name for column in self.columns]
+        # a sequence would be asked once for each row
+        numbered = fresh and KEY not in names
+        names = sql.SQL(", ").join(map(sql.Identifier, [KEY] * numbered + names))
         # FREEZE: rows of a new table need no second visit by vacuum
         options = sql.SQL("format binary, freeze" if fresh else "format binary")
         cursor = connection.cursor()
-        parts = copying.ahead(copying.stream(batches, self.tally if self.verify else None))
+        parts = copying.ahead(copying.stream(batches, self.tally if self.verify else None,
+                                             numbered=numbered))
         with cursor.copy(sql.SQL("copy {} ({}) from stdin with ({})").format(
                 sql.Identifier(*into), names, options)) as copy:
             told = 0
@@ -215,6 +219,8 @@ class _Work:
                     told = done
                     bar(told, self.rows)
         self._prove(connection, into, fresh, told, cursor.rowcount)
+        if numbered:
+            target.go_on_numbering(connection, into, told + 1)
         if fresh:
             target.finish(connection, into, self.table, self.index)
         else:

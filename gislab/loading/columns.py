@@ -22,17 +22,15 @@ import pyarrow
 from . import shapes, single
 from .shapes import LoadError
 from .single import BadValue
+from .values import Encoded, binary, gapped, listed, payload
 
-__all__ = ["BadValue", "Column", "Encoded", "column"]
+__all__ = ["BadValue", "Column", "column"]
 
 _INTEGERS = ((2**15, "smallint", ">i2"), (2**31, "integer", ">i4"), (2**63, "bigint", ">i8"))
 _DAYS = 10_957  # from 1970 to 2000
 _MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1}
 _FIRST, _LAST = -210_866_803_200_000_000, 9_224_318_016_000_000_000  # 4714 BC to 294276, in us
 _INTERVAL = numpy.dtype([("microseconds", ">i8"), ("days", ">i4"), ("months", ">i4")])
-
-# What `encode` returns: fixed-width values without a gap, or one bytes (None: NULL) per row.
-Encoded = numpy.ndarray | list
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,9 @@ def _arrow(name: str, values: pandas.Series, kind: pyarrow.DataType) -> Column:
     sql, encode = found[0]
     if is_.is_time64(kind) and kind.unit == "ns":
         _exact(name, _ticks(whole(), "timedelta64[ns]"))
-    return Column(name, sql, lambda rows: [
+    return Column(name, sql, lambda rows: listed(
         None if one is None else encode(name, one)
-        for one in _one(pyarrow.array(values.iloc[rows].array)).to_pylist()])
+        for one in _one(pyarrow.array(values.iloc[rows].array)).to_pylist()))
 
 
 def _one(array: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:
@@ -144,15 +142,8 @@ def _fixed(name: str, sql: str, values: pandas.Series, kind: str) -> Column:
             else part.to_numpy(dtype=native)
         if native.kind == "f":  # of Arrow's, where a NaN may be no gap to pandas
             gaps = gaps | numpy.isnan(filled)
-        return _gapped(numpy.ascontiguousarray(filled.astype(kind)), gaps)
+        return gapped(numpy.ascontiguousarray(filled.astype(kind)), gaps)
     return Column(name, sql, encode)
-
-
-def _gapped(numbers: numpy.ndarray, gaps: numpy.ndarray) -> Encoded:
-    if not gaps.any():
-        return numbers
-    listed = numbers.view(f"V{numbers.itemsize}").tolist()
-    return [None if gap else one for one, gap in zip(listed, gaps.tolist(), strict=True)]
 
 
 def _integer(name: str, values: pandas.Series, kind: numpy.dtype) -> Column:
@@ -209,7 +200,7 @@ def _moments(name: str, moments: numpy.ndarray, zone: bool) -> Column:
         part = numpy.where(gaps, 0, numbers[rows])  # so that no NaT overflows
         # the year 294276 needs the room that 30 years take off
         part = (part - epoch // factor) * factor if factor > 1 else part // divisor - epoch
-        return _gapped(part.astype(">i8"), gaps)
+        return gapped(part.astype(">i8"), gaps)
     return Column(name, f"timestamp {'with' if zone else 'without'} time zone", encode)
 
 
@@ -220,7 +211,7 @@ def _durations(name: str, durations: numpy.ndarray) -> Column:
         gaps = numpy.isnat(durations[rows])
         part = numpy.zeros(len(gaps), _INTERVAL)
         part["microseconds"] = numpy.where(gaps, 0, numbers[rows]) * factor // divisor
-        return _gapped(part, gaps)
+        return gapped(part, gaps)
     return Column(name, "interval", encode)
 
 
@@ -233,19 +224,19 @@ def _days(name: str, days: numpy.ndarray) -> Column:
     def encode(rows: slice) -> Encoded:
         gaps = numpy.isnat(days[rows])
         numbers = numpy.where(gaps, 0, days[rows].view("i8") - _DAYS)
-        return _gapped(numbers.astype(">i4"), gaps)
+        return gapped(numbers.astype(">i4"), gaps)
     return Column(name, "date", encode)
 
 
 def _text(name: str, chunk: Callable[[slice], pyarrow.Array]) -> Column:
-    def encode(rows: slice) -> list:
+    def encode(rows: slice) -> Encoded:
         try:
             text = _one(chunk(rows)).cast(pyarrow.large_string())
         except (UnicodeEncodeError, pyarrow.ArrowInvalid):
             raise BadValue(f"column {name} holds what is no valid Unicode; read its file again "
                            "with the right encoding") from None
-        data = text.cast(pyarrow.large_binary()).to_numpy(zero_copy_only=False).tolist()
-        if b"\0" in b"".join(filter(None, data)):
+        data = text.cast(pyarrow.large_binary())
+        if not numpy.frombuffer(payload(data), "u1").all():
             raise BadValue(f"column {name}: a text has a null byte, which PostgreSQL cannot hold; "
                            f"remove it with gdf[{name!r}].str.replace('\\0', '')")
         return data
@@ -255,25 +246,22 @@ def _text(name: str, chunk: Callable[[slice], pyarrow.Array]) -> Column:
 def _category(name: str, values: pandas.Series) -> Column:
     """Return the column of the categories, each encoded once."""
     one = column(name, pandas.Series(values.cat.categories, dtype=values.cat.categories.dtype))
-    kinds = one.encode(slice(None))
-    listed = kinds if isinstance(kinds, list) else \
-        kinds.view(f"V{kinds.itemsize}").tolist()
-    listed = [*listed, None]  # code -1: no category
-    codes = values.cat.codes.to_numpy()
-    return Column(name, one.type, lambda rows: [listed[code] for code in codes[rows].tolist()])
+    kinds, codes = binary(one.encode(slice(None))), values.cat.codes.to_numpy()
+    return Column(name, one.type, lambda rows: kinds.take(
+        pyarrow.array(codes[rows], mask=codes[rows] < 0)))
 
 
 def _objects(name: str, values: pandas.Series) -> Column:
-    listed = values.to_numpy(dtype=object)
+    objects = values.to_numpy(dtype=object)
     gaps = values.isna().to_numpy()
-    kinds = {type(one) for one in listed[~gaps]}
+    kinds = {type(one) for one in objects[~gaps]}
 
     def all_are(*wanted: type, but: tuple[type, ...] = ()) -> bool:
         return bool(kinds) and all(issubclass(kind, wanted) and not issubclass(kind, but)
                                    for kind in kinds)
 
     if not kinds or all_are(str):
-        return _text(name, lambda rows: pyarrow.array(listed[rows], mask=gaps[rows],
+        return _text(name, lambda rows: pyarrow.array(objects[rows], mask=gaps[rows],
                                                       type=pyarrow.large_string()))
     if all_are(bool, numpy.bool_):
         return column(name, values.astype("boolean"))
@@ -284,7 +272,7 @@ def _objects(name: str, values: pandas.Series) -> Column:
             raise BadValue(f"column {name}: a number is larger than PostgreSQL's bigint; load it "
                            f"as text with gdf[{name!r}].astype(str)") from None
     if all_are(int, float, numpy.integer, numpy.floating, but=(bool, numpy.timedelta64)):
-        if any(float(one) != one for one in listed[~gaps]):
+        if any(float(one) != one for one in objects[~gaps]):
             raise BadValue(f"column {name}: a whole number among fractions has more than the 15 "
                            f"digits of a double; load it as text with gdf[{name!r}].astype(str)")
         return column(name, values.astype("Float64"))
@@ -300,7 +288,7 @@ def _objects(name: str, values: pandas.Series) -> Column:
                        "pandas.to_datetime(..., utc=True)") from None
     if all_are(datetime.date, but=(datetime.datetime,)):
         return _days(name, numpy.array([None if gap else one for one, gap in zip(
-            listed, gaps, strict=True)], "datetime64[D]"))
+            objects, gaps, strict=True)], "datetime64[D]"))
     for sql, encode, wanted, but in (
             ("bytea", single.binary, (bytes, bytearray, memoryview), ()),
             ("numeric", single.numeric, (decimal.Decimal, int), (bool,)),
@@ -308,9 +296,9 @@ def _objects(name: str, values: pandas.Series) -> Column:
             ("time without time zone", single.time, (datetime.time,), ()),
             ("jsonb", single.json, (dict, list, tuple, numpy.ndarray), ())):
         if all_are(*wanted, but=but):
-            return Column(name, sql, lambda rows, encode=encode: [
+            return Column(name, sql, lambda rows, encode=encode: listed(
                 None if gap else encode(name, one) for one, gap in zip(
-                    listed[rows].tolist(), gaps[rows].tolist(), strict=True)])
+                    objects[rows].tolist(), gaps[rows].tolist(), strict=True)))
     found = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise BadValue(f"column {name} holds {found}; make it of one kind (text, numbers, dates, "
                    f"lists), e.g. with gdf[{name!r}].astype(str)")

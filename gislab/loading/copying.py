@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 
 import numpy
+import pyarrow
+from pyarrow import compute
 
-from .columns import BadValue, Column, Encoded, column
+from .columns import BadValue, Column, column
+from .values import Encoded, binary, payload, sizes
 
 __all__ = ["BadValue", "Column", "ahead", "column", "stream"]
 
@@ -21,11 +23,12 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
 
-def stream(batches: Iterable[tuple[list[Column], list[int], int]],
-           tally=None) -> Iterator[tuple[bytes, int]]:
+def stream(batches: Iterable[tuple[list[Column], list[int], int]], tally=None, *,
+           numbered: bool = False) -> Iterator[tuple[bytes | memoryview, int]]:
     """Yield (bytes to send, rows done) of batches: columns, rows to cut before, rows in all.
 
     tally : has a method `add`, which is shown the columns and their encoded values.
+    numbered : whether rows get a first column of their own, a bigint that counts from 1.
     """
     yield HEADER, 0
     done = 0
@@ -36,6 +39,8 @@ def stream(batches: Iterable[tuple[list[Column], list[int], int]],
                 encoded = [column.encode(slice(start, end)) for column in columns]
                 if tally is not None:
                     tally.add(columns, encoded, end - start)
+                if numbered:
+                    encoded.insert(0, numpy.arange(done + start + 1, done + end + 1, dtype=">i8"))
                 yield _rows(encoded, end - start), done + end
             start = end
         done += rows
@@ -57,21 +62,21 @@ def ahead(parts: Iterator, depth: int = 2) -> Iterator:
             [step.cancel() for step in steps]
 
 
-def _rows(columns: list[Encoded], rows: int) -> bytes:
+def _rows(columns: list[Encoded], rows: int) -> memoryview:
     """Join columns to rows.
 
     Columns of fixed width go together into one packed record per row. A column of varying width
     ends a record with its length, and its bytes come between that record and the next.
     """
-    pieces: list[list[bytes]] = []
+    pieces: list[pyarrow.LargeBinaryArray] = []
     fields: list[tuple[str, str]] = [("count", ">i2")]
     values: list = [len(columns)]
 
-    def packed() -> numpy.ndarray:
+    def packed() -> pyarrow.LargeBinaryArray:
         record = numpy.empty(rows, dtype=fields)
         for (name, _), value in zip(fields, values, strict=True):
             record[name] = value
-        return record
+        return binary(record)
 
     for i, encoded in enumerate(columns):
         fields.append((f"length{i}", ">i4"))
@@ -79,14 +84,11 @@ def _rows(columns: list[Encoded], rows: int) -> bytes:
             fields.append((f"value{i}", encoded.dtype))
             values += [encoded.dtype.itemsize, encoded]
             continue
-        values.append([-1 if one is None else len(one) for one in encoded])
-        record = packed()
-        pieces += [record.view(f"V{record.itemsize}").tolist(),
-                   [one or b"" for one in encoded]]
+        values.append(sizes(encoded, null=-1))
+        pieces += [packed(), encoded]
         fields, values = [], []
-    if not pieces:
-        return packed().tobytes()
     if fields:
-        record = packed()
-        pieces.append(record.view(f"V{record.itemsize}").tolist())
-    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+        pieces.append(packed())
+    return payload(compute.binary_join_element_wise(
+        *pieces, pyarrow.scalar(b"", pyarrow.large_binary()), null_handling="replace",
+        null_replacement=b""))

@@ -15,7 +15,8 @@ import numpy
 from psycopg import sql
 
 from . import shapes
-from .columns import Column, Encoded
+from .columns import Column
+from .values import Encoded, listed, payload, sizes
 
 LONG = 256  # bytes; of a longer value its SHA-256 is hashed, which is quicker here
 _SEND = {"boolean": "boolsend", "smallint": "int2send", "integer": "int4send",
@@ -43,7 +44,7 @@ class Tally:
         row = numpy.zeros(rows, "u8")
         for column, values in zip(columns, encoded, strict=True):
             if column.type == "jsonb":  # the server keeps it in a form of its own
-                values = numpy.array([one is None for one in values], "?")
+                values = values.is_null().to_numpy(zero_copy_only=False)
             row = row * numpy.uint64(31) + hashes(values)
         self.rows += rows
         self.hash = (self.hash + int(row.sum())) % 2**64
@@ -72,11 +73,13 @@ def hashes(values: Encoded) -> numpy.ndarray:
     if isinstance(values, numpy.ndarray):
         size = numpy.full(len(values), values.itemsize, "i8")
         return _lookup3(values.tobytes(), size)
-    short = [b"" if one is None else one if len(one) <= LONG else sha256(one).digest()
-             for one in values]
-    size = numpy.fromiter(map(len, short), "i8", len(short))
-    found = _lookup3(b"".join(short), size)
-    found[[one is None for one in values]] = 0
+    size = sizes(values, null=0)
+    if (size > LONG).any():
+        values = listed(one if one is None or len(one) <= LONG else sha256(one).digest()
+                        for one in values.to_numpy(zero_copy_only=False))
+        size = sizes(values, null=0)
+    found = _lookup3(payload(values), size)
+    found[values.is_null().to_numpy(zero_copy_only=False)] = 0
     return found
 
 
@@ -86,11 +89,11 @@ def fingerprint(gdf: geopandas.GeoDataFrame) -> int:
                for one in shapes.ewkb(gdf.geometry) if one is not None)
 
 
-def _lookup3(data: bytes, size: numpy.ndarray) -> numpy.ndarray:
+def _lookup3(data: bytes | memoryview, size: numpy.ndarray) -> numpy.ndarray:
     """Hash values that lie one behind the other, each of its size in bytes."""
     if not len(size):
         return numpy.zeros(0, "u8")
-    data += bytes(12)  # so that there are three words behind the last value, too
+    data = b"".join([data, bytes(12)])  # so that there are three words behind the last value, too
     longest_first = None
     if len(size) and size.min() == size.max():
         at = numpy.zeros(len(size), "i8")

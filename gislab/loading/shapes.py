@@ -10,6 +10,8 @@ import numpy
 import pyproj
 import shapely
 
+from .values import Encoded, listed
+
 _KINDS = ("Point", "LineString", "LinearRing", "Polygon", "MultiPoint", "MultiLineString",
           "MultiPolygon", "GeometryCollection")  # by shapely's type id
 _POINT, _RING, _COLLECTION = 0, 2, 7
@@ -65,7 +67,7 @@ def column(name: str, geometry: geopandas.GeoSeries) -> tuple[str, Callable]:
 def ewkb(geometry: geopandas.GeoSeries) -> list[bytes | None]:
     """Return every geometry as the bytes that PostGIS would store; None where there is none."""
     layout = alike(str(geometry.name), look(str(geometry.name), geometry))
-    return _ewkb(numpy.asarray(geometry.array), layout)
+    return _ewkb(numpy.asarray(geometry.array), layout).tolist()
 
 
 def srid(name: str, crs: pyproj.CRS | None) -> int:
@@ -120,29 +122,29 @@ def alike(name: str, layout: Layout) -> Layout:
     return layout
 
 
-def encode(shapes: numpy.ndarray, layout: Layout) -> numpy.ndarray | list:
+def encode(shapes: numpy.ndarray, layout: Layout) -> Encoded:
     """Return shapes as extended WKB: points as records of one length, others one by one."""
     if layout.kinds == {_POINT} and not (shapely.is_missing(shapes)
                                          | shapely.is_empty(shapes)).any():
         return _points(shapes, layout)
-    return _ewkb(shapes, layout)
+    return listed(_ewkb(shapes, layout))
 
 
 def _check_finite(name: str, geometry: geopandas.GeoSeries, has_z: bool) -> None:
     shapes = numpy.asarray(geometry.array)
-    numbers, rows = shapely.get_coordinates(shapes, include_z=has_z, return_index=True)
-    bad = ~numpy.isfinite(numbers).all(axis=1)
-    if bad.any():
+    if not numpy.isfinite(shapely.get_coordinates(shapes, include_z=has_z)).all():
+        numbers, rows = shapely.get_coordinates(shapes, include_z=has_z, return_index=True)
+        bad = ~numpy.isfinite(numbers).all(axis=1)
         raise BadGeometry(f"column {name}: row {geometry.index[rows[bad.argmax()]]!r} has a "
                           f"coordinate that is NaN or infinite ({len(set(rows[bad]))} rows in "
                           "all); leave these rows out, or put None there")
 
 
-def _ewkb(shapes: numpy.ndarray, layout: Layout) -> list[bytes | None]:
+def _ewkb(shapes: numpy.ndarray, layout: Layout) -> numpy.ndarray:
     if layout.has_z:  # an empty part has no Z of its own, and a column with Z wants one
         shapes = shapely.force_3d(shapes)
     return shapely.to_wkb(shapely.set_srid(shapes, layout.code), include_srid=True,
-                          byte_order=1).tolist()
+                          byte_order=1)
 
 
 def _points(shapes: numpy.ndarray, layout: Layout) -> numpy.ndarray:

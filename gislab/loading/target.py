@@ -71,6 +71,12 @@ def prepare(connection, schema: str, name: str, columns: list[Column],
     return (schema, into), True
 
 
+def go_on_numbering(connection, table: tuple[str, str], number: int) -> None:
+    """Have the next row that comes without an id get this one."""
+    connection.execute(sql.SQL("alter table {} alter column {} restart with {}").format(
+        sql.Identifier(*table), sql.Identifier(KEY), sql.Literal(number)))
+
+
 def finish(connection, into: tuple[str, str], table: tuple[str, str], index: bool) -> None:
     """Make key and index, then put the new table in the place of the old one."""
     schema, name = table
