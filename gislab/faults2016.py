@@ -19,6 +19,7 @@ from . import blows, cuts, faults, nodes, setup2016, stack, vip
 from .faults import Fault
 from .settings import Lab
 from .victims import FaultError, Target
+from .wait import WaitTimeout
 
 NEIGHBOURS = Path("/proc/net/arp")  # proc(5): address, type, flags, hardware address, ...
 
@@ -34,10 +35,14 @@ def named(lab: Lab, name: str, *, force: bool = False) -> Fault:
 
 
 def by_hand(lab: Lab, target: Target) -> None:
-    """Do what a person had to: give the power back, start what has ended, wait for all."""
+    """Do what a person had to: give the power back, start what has ended, at last everything."""
     setup2016.lights_on(lab, say=lambda text: None)
     setup2016.start_again(lab, say=lambda text: None)
-    setup2016.ready(lab, say=None)
+    try:
+        setup2016.ready(lab, say=None, timeout=60)
+    except WaitTimeout:
+        setup2016.start_again(lab, everything=True, say=lambda text: None)
+        setup2016.ready(lab, say=None)
 
 
 def answering(lab: Lab) -> str:

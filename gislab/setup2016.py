@@ -121,7 +121,7 @@ def ready(lab: Lab, say=print, timeout: float = 240) -> None:
     """Wait until every part of the set-up of 2016 answers; WaitTimeout names the first not to."""
     for what, ask in (("all containers of 2016", _containers_run),
                       ("SQL through every Pgpool", _sql_answers),
-                      ("maps at the VIP", _maps_answer),
+                      ("maps through every HAProxy", _maps_answer),
                       # 3 adverts of 5 s and the skew: RFC 3768, 6.1
                       ("the slaves' Keepalived", _two_hold_the_vip)):
         until(lambda ask=ask: ask(lab), what=what, timeout=timeout, every=1, progress=say)
@@ -140,17 +140,23 @@ def lacking(lab: Lab) -> list[str]:
             if len(stack.containers(lab, service)) < count]
 
 
-def start_again(lab: Lab, say=print) -> None:
+def start_again(lab: Lab, *, everything: bool = False, say=print) -> None:
     """Start what has ended, as a person had to: nothing else did, see stack/2016.yml.
 
     First what waits for nobody; then Pgpool and HAProxy, which hold on to the addresses that they
     once looked up, and Pgpool to its word that a server is dead. Where a Pgpool is gone with its
     Pi all of them are started again: nobody asked for a timeout, so a map server may wait for an
     answer for good, and the servers keep that Pgpool's sessions, until they have no more to give.
+
+    Parameters
+    ----------
+    everything : start all of them, for the same reason. When the VIP leaves a Pi that lives, its
+        Pgpool keeps the sessions of clients that are gone, and none of its 32 places may be left.
     """
     until(lambda: _swarm_whole(lab), what="the Swarm", timeout=120, every=1)
     ended = lacking(lab)
-    first = [service for service in LEAVES if service in ended or "pgpool" in ended]
+    first = [service for service in LEAVES
+             if everything or service in ended or "pgpool" in ended]
     _update(lab, first)
     stale = set(DOORS) if first else {
         door for door, ask in zip(DOORS, (_sql_answers, _maps_answer), strict=True)
@@ -238,12 +244,13 @@ def _sql_answers(lab: Lab) -> None:
 
 
 def _maps_answer(lab: Lab) -> None:
-    for _ in range(6):  # in turn: each of three map servers at least once
+    # each of them, since the VIP may move to any; and in turn each of three map servers twice
+    for address in (lab.vip, *(machine.address for machine in lab.machines)) * 6:
+        url = question.map_url(lab.maps_url.replace(lab.vip, address))
         try:
-            answer = httpx.get(question.map_url(lab.maps_url), timeout=8, trust_env=False)
-            question.judge_png(answer)
+            question.judge_png(httpx.get(url, timeout=8, trust_env=False))
         except (httpx.HTTPError, question.Failed) as error:
-            raise NotYet(str(error)[-200:]) from None
+            raise NotYet(f"{address}: {str(error)[-200:]}") from None
 
 
 def _two_hold_the_vip(lab: Lab) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import re
 import subprocess
 
+import httpx
 import pytest
 import yaml
 from recorded import node_ls
@@ -16,6 +17,7 @@ from gislab import (
     faults,
     faults2016,
     nodes,
+    question,
     reads,
     registry,
     setup2016,
@@ -348,6 +350,37 @@ def test_a_pgpool_that_has_given_up_a_server_that_lives_is_started_anew(
     monkeypatch.setattr(setup2016, "_sql_answers", given_up)
     setup2016.start_again(paper, say=quiet)
     assert [c.split("_")[-1] for _, c in there.sent("docker", "service", "update")] == ["pgpool"]
+
+
+def test_where_what_ended_was_not_all_that_was_wrong_everything_is_started(
+        paper, there, monkeypatch):
+    """Clients that lost the VIP hold all places of a Pgpool, and the map servers wait for one."""
+    end(there, "keepalived", 1)
+
+    def started() -> list[str]:
+        return [c.split("_")[-1] for _, c in there.sent("docker", "service", "update")]
+
+    def ready(lab, say, timeout=240):
+        if "pgpool" not in started():
+            raise wait.WaitTimeout("maps through every HAProxy: not there after 60 s")
+    monkeypatch.setattr(setup2016, "ready", ready)
+    monkeypatch.setattr(nodes, "alive", nodes.all)
+    faults2016.by_hand(paper, faults.Target("pi1", "c1", "keepalived on pi1"))
+    assert started() == ["keepalived", *setup2016.LEAVES, "pgpool", "haproxy", "keepalived"]
+
+
+def test_maps_are_asked_of_every_haproxy_and_one_that_fails_is_named(paper, monkeypatch):
+    """The VIP may move to any of them, and each has looked the map servers up by itself."""
+    asked = []
+
+    def get(url, **_):
+        asked.append(httpx.URL(url).host)
+        return httpx.Response(503 if asked[-1] == "172.30.16.13" else 200)
+    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(question, "png_fault", lambda *_: "")
+    with pytest.raises(wait.NotYet, match="172.30.16.13: HTTP 503"):
+        setup2016._maps_answer(paper)
+    assert asked == ["172.30.16.100", "172.30.16.11", "172.30.16.12", "172.30.16.13"]
 
 
 def test_where_nothing_has_ended_nothing_is_started(paper, there):

@@ -74,7 +74,8 @@ def test_the_phases_of_a_real_failover_are_told(whole, tmp_path):
     told = phases.of(run, "write_primary")
     assert told.move and told.move.former == former
     assert told.move.holder == postgis.primary(whole)
-    assert told.detect > 0.5 and told.decide >= 0 and told.serve >= 0
+    # the check's two seconds, though Swarm starts the next container sooner
+    assert 0.5 < told.detect < 4 and told.decide >= 0 and told.serve >= 0
     assert [span.who for span in holders.spans(run)["primary"]] == [former, told.move.holder]
     assert outage.of(run, "write_primary").outage > told.detect
 

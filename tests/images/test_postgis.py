@@ -214,6 +214,22 @@ def test_a_killed_primary_loses_no_acknowledged_write(bench, members):
     assert bench.streaming(2) != primary
 
 
+def test_a_primary_that_is_back_at_once_does_not_keep_the_lock_it_cannot_use(bench, members):
+    """Sooner than its check runs out: its session is a dead container's, and another takes over."""
+    primary = bench.streaming(2)
+    bench.containers[primary].kill()
+    bench.containers[primary].start()
+
+    def successor() -> None:
+        leader = [m["name"] for m in bench.cluster()
+                  if m["role"] == "leader" and m["state"] == "running"]
+        if leader in ([], [primary]):
+            raise NotYet(f"{primary} still counts as the leader")
+    # with its lock kept it recovers from the crash first: another leads in the eighth second
+    until(successor, what="another primary", timeout=6, every=0.2)
+    bench.streaming(2)
+
+
 def test_a_former_primary_that_missed_writes_does_not_ask_to_be_primary(bench, members):
     """It was cut off, and is back when the two that have the writes are away.
 
