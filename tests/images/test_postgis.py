@@ -215,7 +215,7 @@ def test_a_killed_primary_loses_no_acknowledged_write(bench, members):
 
 
 def test_a_primary_that_is_back_at_once_does_not_keep_the_lock_it_cannot_use(bench, members):
-    """Sooner than its check runs out: its session is a dead container's, and another takes over."""
+    """Sooner than its check runs out: the session is a dead one, and another leads."""
     primary = bench.streaming(2)
     bench.containers[primary].kill()
     bench.containers[primary].start()
