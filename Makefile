@@ -59,11 +59,14 @@ torture: setup
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
+# four workers: one has the lab, one the images, and the others what needs neither; ARGS="-n 0"
+# for one after another, e.g. to debug
+PYTEST   := $(VENV)/bin/python -m pytest -n 4 --dist loadgroup
 test: setup
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-pure: setup
-	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+	@$(PYTEST) -m "not live and not arm" $(ARGS)
 
 # Goes on where it stopped; delete build/bench-database to begin anew.
 bench-database: up

@@ -1,4 +1,4 @@
-"""Who is at work on a lab: a file in its home, locked for as long as a program says so.
+"""Who is at work: a file, e.g. in a lab's home, locked for as long as a program says so.
 
 The lock goes with its program, however that ends (flock(2)). So what a program has written down,
 and no program holds, was left behind.
@@ -33,6 +33,24 @@ def held(path: Path, otherwise: Exception) -> Iterator[TextIO]:
             yield file
         finally:
             _MINE.discard(path)
+
+
+@contextmanager
+def turn(path: Path, what: str, say=print) -> Iterator[None]:
+    """Hold the lock of a file, made if need be, once whoever has it is done.
+
+    Parameters
+    ----------
+    what : what is waited for, e.g. "the engine"; said if there is somebody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{what}: another program is at work there; waiting for its end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def mine(path: Path) -> bool:

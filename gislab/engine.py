@@ -12,6 +12,7 @@ import docker
 import requests
 from docker.errors import DockerException
 
+from . import claim
 from .shell import CommandFailed, Local
 from .wait import NotYet, until
 
@@ -57,12 +58,20 @@ def ensure(say=print) -> docker.DockerClient:
                           "  sudo apt-get install docker.io && sudo systemctl start docker\n"
                           f"  sudo usermod -aG docker {os.environ.get('USER', '$USER')}"
                           "   (then log in again)")
+    with claim.turn(DATA.with_suffix(".lock"), "the engine", say=say):
+        try:
+            return client()  # the other program has started one
+        except EngineError:
+            _begin(say)
+    return client()
+
+
+def _begin(say) -> None:
     for program, package in (("dockerd", "docker.io"), ("iptables", "iptables"),
                              ("docker", "docker-cli")):  # apart from docker.io since trixie
         if shutil.which(program) is None:
             install(package, say=say)
     (_start_service if _is_service() else _start)(say)
-    return client()
 
 
 def install(*packages: str, say=print) -> None:

@@ -14,6 +14,8 @@ from gislab.shell import Recorded
 
 EVIDENCE = Path(__file__).parent.parent / "reports" / "failed-tests"
 TEST_LAB = {"name": "gislab-test", "subnet": "172.30.99.0/24"}
+MEASURING = {"test_change", "test_faults_live", "test_notebooks", "test_postgis_live",
+             "test_torture_live", "test_watch_live"}  # a busy machine changes what they find
 
 
 def pytest_addoption(parser):
@@ -27,14 +29,29 @@ def pytest_addoption(parser):
                      help="leave the lab of the live tests standing")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups that are given here
 def pytest_collection_modifyitems(config, items):
-    """Pure tests first: a typing error shows in seconds, not after the lab is up."""
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
-    items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
-                                 item.get_closest_marker("live") is not None))
+    """Pure tests first: a typing error shows in seconds, not after the lab is up.
+
+    With `-n`, there is one lab, and so one worker for all that need it; beside it another one for
+    what needs the engine alone. What measures comes last, when that one is done.
+    """
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
+        if _kind(item):
+            group = "lab" if "lab" in item.fixturenames else "engine"
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_kind)
+
+
+def _kind(item) -> int:
+    """Return 0 for a pure test; more for a live one, and the more the more it minds company."""
+    if item.get_closest_marker("arm"):
+        return 3
+    if item.get_closest_marker("live"):
+        return 2 if item.path.stem in MEASURING else 1
+    return 0
 
 
 @pytest.fixture

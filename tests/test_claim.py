@@ -48,3 +48,19 @@ def test_the_claim_of_a_killed_program_is_gone_with_it(tmp_path):
     other.communicate()
     with claim.held(lock, Taken()):
         pass
+
+
+def test_who_comes_second_waits_for_its_turn_and_is_told(tmp_path):
+    lock, said = tmp_path / "home" / "lock", []
+    with claim.turn(lock, "the images", say=said.append):
+        pass
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"held\n"
+
+    def tell(text: str) -> None:
+        said.append(text)
+        other.stdin.close()  # so it ends
+    with claim.turn(lock, "the images", say=tell):
+        assert other.wait(timeout=10) == 0
+    assert said == ["the images: another program is at work there; waiting for its end"]

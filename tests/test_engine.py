@@ -39,6 +39,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setattr(engine.shutil, "which", lambda program: None)
     monkeypatch.setattr(wait.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(engine, "SYSTEMD", tmp_path / "system")
+    monkeypatch.setattr(engine, "DATA", tmp_path / "engine")
     did, units = [], {"docker.service": 0}
     monkeypatch.setattr(engine, "install", lambda *names, say: did.append(" ".join(names)))
     monkeypatch.setattr(engine, "_start", lambda say: did.append("an engine of our own"))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from docker.errors import ImageNotFound
 
-from .. import engine, wars
+from .. import claim, engine, wars
 from ..settings import PROJECT, Lab, root
 from ..shell import Local
 from . import layers
@@ -90,10 +90,11 @@ def build(lab: Lab, only: list[str] | None = None, *, platform: str | None = Non
                          + ", ".join(plan()["images"]))
     engine.ensure(say=say)
     rows = []
-    for name in wanted:
-        architecture = (platform.removeprefix("linux/") if platform
-                        else _architecture(lab, name))
-        rows.append(_build(lab, name, architecture, plain, say))
+    with claim.turn(root() / "build.lock", "the images", say=say):
+        for name in wanted:
+            architecture = (platform.removeprefix("linux/") if platform
+                            else _architecture(lab, name))
+            rows.append(_build(lab, name, architecture, plain, say))
     return _frame(rows)
 
 
