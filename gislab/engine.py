@@ -81,9 +81,10 @@ def install(*packages: str, say=print) -> None:
                           f"sudo apt-get install {' '.join(packages)}")
     say(f"this machine: installing {' '.join(packages)}")
     env = {"DEBIAN_FRONTEND": "noninteractive"}
-    Local().run(["apt-get", "update", "-qq"], timeout=300, env=env)
-    Local().run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
-                timeout=900, env=env)
+    with claim.turn(DATA.with_name("apt.lock"), "apt", say=say):
+        Local().run(["apt-get", "update", "-qq"], timeout=300, env=env)
+        Local().run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+                    timeout=900, env=env)
 
 
 def emulates(architecture: str) -> bool:

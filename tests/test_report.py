@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from gislab import export, report, settings
+from gislab import engine, export, report, settings
 
 PICTURE = """
 from gislab import plot, run
@@ -117,22 +117,36 @@ document.documentElement.setAttribute("data-seen", JSON.stringify(
 </script>"""
 
 
-def seen(page, tmp_path, width):
-    """Return what a browser finds on a page: the number of its elements, and the wide ones."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
-                                                   "google-chrome"))), None)
-    if browser is None:
+def chromium():
+    """Return where a Chromium is on this machine; None if nowhere."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
+                                                "google-chrome"))), None)
+
+
+@pytest.fixture
+def seen(request, tmp_path):
+    """A function from a page and a width to what a browser finds: their number, the wide ones.
+
+    Where every test has to run, the browser is installed.
+    """
+    if chromium() is None and request.config.getoption("--need-live"):
+        engine.install("chromium")
+    if chromium() is None:
         pytest.skip("there is no Chromium on this machine")
-    looked = tmp_path / "looked.html"
-    before, end, after = page.rpartition("</body>")
-    looked.write_text(before + LOOK + end + after)
-    done = subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu",
-                           f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900",
-                           "--dump-dom", looked.as_uri()], capture_output=True, text=True,
-                          timeout=120)
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found, done.stderr[-500:]
-    return json.loads(html.unescape(found[1]))
+
+    def look(page, width):
+        looked = tmp_path / "looked.html"
+        before, end, after = page.rpartition("</body>")
+        looked.write_text(before + LOOK + end + after)
+        done = subprocess.run([chromium(), "--headless=new", "--no-sandbox", "--disable-gpu",
+                               "--disable-background-networking", "--disable-component-update",
+                               f"--user-data-dir={tmp_path / 'browser'}",
+                               f"--window-size={width},900", "--dump-dom", looked.as_uri()],
+                              capture_output=True, text=True, timeout=120)
+        found = re.search(r'data-seen="([^"]*)"', done.stdout)
+        assert found, done.stderr[-500:]
+        return json.loads(html.unescape(found[1]))
+    return look
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +162,16 @@ def wide_report(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1280, 500])
 @pytest.mark.parametrize("name", ["index.html", "01-wide.html"])
-def test_nothing_on_a_page_is_wider_than_the_page(wide_report, tmp_path, name, width):
+def test_nothing_on_a_page_is_wider_than_the_page(wide_report, seen, name, width):
     """No figure is clipped, no table and no line leads out of it."""
-    found = seen((wide_report / name).read_text(), tmp_path, width)
+    found = seen((wide_report / name).read_text(), width)
     assert found["all"] > 30 and found["wide"] == []
 
 
-def test_what_is_wider_than_its_page_is_found(tmp_path):
+def test_what_is_wider_than_its_page_is_found(seen):
     page = "<body><p>a</p><div style='overflow-x: auto'><i style='display:block;width:9999px'>" \
            "b</i></div><b style='display:block; width: 9999px'>c</b></body>"
-    found = seen(page, tmp_path, 800)
+    found = seen(page, 800)
     assert len(found["wide"]) == 1 and found["wide"][0].startswith("<b ")
 
 
