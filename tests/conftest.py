@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from recorded import CLUSTER, Pis, said
 
-from gislab import cluster, engine, images, nodes, settings, virtual
+from gislab import claim, cluster, engine, images, nodes, settings, virtual
 from gislab.shell import Recorded
 
 EVIDENCE = Path(__file__).parent.parent / "reports" / "failed-tests"
@@ -113,11 +113,13 @@ def image(the_engine):
 def lab(the_engine, request):
     """The virtual lab of the live tests, whole; removed at the end unless --keep-lab."""
     made = settings.make(TEST_LAB)
-    cluster.up(made)
-    yield made
-    if not request.config.getoption("--keep-lab"):
-        cluster.down(made)
-        assert virtual.leftovers(made) == []
+    with claim.held(made.home / "tests.lock", RuntimeError(
+            f"another pytest has lab {made.name}; wait for its end, or say --dist loadgroup")):
+        cluster.up(made)
+        yield made
+        if not request.config.getoption("--keep-lab"):
+            cluster.down(made)
+            assert virtual.leftovers(made) == []
 
 
 @pytest.fixture
