@@ -121,6 +121,8 @@ def test_a_broken_dockerfile_is_told_with_its_last_lines_and_its_log(paper, fold
     log = settings.root() / "logs" / f"build-haproxy-{engine.native()}.log"
     assert str(log) in str(caught.value) and "the shelf is empty" in log.read_text()
     assert "the shelf is empty" in str(caught.value)
+    left = [c for c in the_engine.containers.list(all=True) if "shelf" in str(c.attrs["Config"])]
+    assert left == [], "the container of the step that failed"
 
 
 @pytest.mark.live

@@ -221,8 +221,8 @@ def _docker_build(context: Path, target: str, parent: str, architecture: str, lo
     local = Local()
     has_buildx = local.run(["docker", "buildx", "version"], check=False).code == 0
     command = ["docker", "build", "--build-arg", f"BASE={parent}", "-t", target]
-    if has_buildx:
-        command += ["--platform", f"linux/{architecture}", "--load"]
+    # the classic builder leaves the container of a step that failed
+    command += ["--platform", f"linux/{architecture}", "--load"] if has_buildx else ["--force-rm"]
     env = {**os.environ, "DOCKER_BUILDKIT": "1" if has_buildx else "0"}
     with log.open("wb") as out:
         done = subprocess.run([*command, str(context)], stdout=out, stderr=subprocess.STDOUT,

@@ -71,7 +71,7 @@ def with_native(recipe: Path, parent: str, native: str, architecture: str, say=p
         shutil.copy(recipe, Path(folder) / "Dockerfile")
         # the classic builder: BuildKit takes no local image of another platform
         done = Local().run(
-            ["docker", "build", "--build-arg", f"NATIVE={native}", "--build-arg",
+            ["docker", "build", "--force-rm", "--build-arg", f"NATIVE={native}", "--build-arg",
              f"BASE={parent}", "--build-arg", f"TARGET={architecture}", "-t", name, folder],
             env={"DOCKER_BUILDKIT": "0"}, check=False, timeout=900)
     if done.code:
