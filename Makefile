@@ -59,8 +59,8 @@ torture: setup
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
-# four workers: one has the lab, one the images, and the others what needs neither; ARGS="-n 0"
-# for one after another, e.g. to debug
+# Four workers: one has all that needs the engine, the others the pure tests; ARGS="-n 0" for one
+# after another, e.g. to debug.
 PYTEST   := $(VENV)/bin/python -m pytest -n 4 --dist loadgroup
 test: setup
 	@$(PYTEST) $(ARGS)

@@ -14,8 +14,6 @@ from gislab.shell import Recorded
 
 EVIDENCE = Path(__file__).parent.parent / "reports" / "failed-tests"
 TEST_LAB = {"name": "gislab-test", "subnet": "172.30.99.0/24"}
-MEASURING = {"test_change", "test_faults_live", "test_notebooks", "test_postgis_live",
-             "test_torture_live", "test_watch_live"}  # a busy machine changes what they find
 
 
 def pytest_addoption(parser):
@@ -33,25 +31,16 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Pure tests first: a typing error shows in seconds, not after the lab is up.
 
-    With `-n`, there is one lab, and so one worker for all that need it; beside it another one for
-    what needs the engine alone. What measures comes last, when that one is done.
+    With `-n`, one worker has everything that needs the engine: there is one lab, and a busy
+    machine changes what is found of it. Pure tests, which mostly wait, are the others'.
     """
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
-        if _kind(item):
-            group = "lab" if "lab" in item.fixturenames else "engine"
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=_kind)
-
-
-def _kind(item) -> int:
-    """Return 0 for a pure test; more for a live one, and the more the more it minds company."""
-    if item.get_closest_marker("arm"):
-        return 3
-    if item.get_closest_marker("live"):
-        return 2 if item.path.stem in MEASURING else 1
-    return 0
+        if item.get_closest_marker("live") or item.get_closest_marker("arm"):
+            item.add_marker(pytest.mark.xdist_group("live"))
+    items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
+                                 item.get_closest_marker("live") is not None))
 
 
 @pytest.fixture

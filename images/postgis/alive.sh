@@ -22,23 +22,23 @@ request() {
     [[ "$status" == 200 ]]
 }
 
-# register <status>
 register() {
     request register \
-        "{\"ID\": \"$CHECK\", \"Name\": \"$CHECK\", \"TTL\": \"2s\", \"Status\": \"$1\"}"
+        "{\"ID\": \"$CHECK\", \"Name\": \"$CHECK\", \"TTL\": \"2s\", \"Status\": \"passing\"}"
 }
 
 # The first word of a container is that the one before it is dead. Swarm has replaced it sooner than
 # its check runs out, and if that just passed again, the lock would stay with a session that nobody
-# renews. Critical, Consul drops the session at once; the agent tells its servers meanwhile.
+# renews. One that has failed, Consul drops at once; the agent tells its servers meanwhile. (To
+# register a check as critical is not enough: the agent remembers that it had passed.)
 if [[ "${3:-}" == once ]]; then
-    register critical || exit
+    register && request "fail/$CHECK" "" || exit
     read -rt 0.3 -u "$never"
     request "pass/$CHECK" ""
     exit
 fi
 while true; do
     # an agent that lost its data does not know the check any more
-    request "pass/$CHECK" "" || register passing
+    request "pass/$CHECK" "" || register
     read -rt 0.5 -u "$never" || true
 done
