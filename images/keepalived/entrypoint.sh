@@ -18,7 +18,7 @@ read_nodes() {
         else
             PEERS+="        ${node#*=}"$'\n'
         fi
-        # 25 apart: skew (RFC 5798) then differs by 10 ms, and two backups do not race
+        # 25 apart: skew (RFC 5798) then differs by 20 ms, and two backups do not race
         priority=$((priority > 30 ? priority - 25 : 5))
     done
     [[ -n "$ADDRESS" ]] || { echo "keepalived: $NODE_NAME is not in NODES='$NODES'" >&2; exit 1; }
@@ -103,7 +103,7 @@ _main() {
     need NODE_NAME pi1
     need NODES 'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'
     need VIP 172.30.16.100
-    : "${LAB:=gislab}" "${PORT_STATS:=8404}" "${ADVERT_INT:=0.1}"
+    : "${LAB:=gislab}" "${PORT_STATS:=8404}" "${ADVERT_INT:=0.2}"
     mkdir -p /run/gislab
     read_nodes
     remove_stale_vip
