@@ -59,14 +59,11 @@ torture: setup
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
-# Four workers: one has all that needs the engine, the others the pure tests; ARGS="-n 0" for one
-# after another, e.g. to debug.
-PYTEST   := $(VENV)/bin/python -m pytest -n 4 --dist loadgroup
 test: setup
-	@$(PYTEST) $(ARGS)
+	@$(VENV)/bin/python -m pytest $(ARGS)
 
 test-pure: setup
-	@$(PYTEST) -m "not live and not arm" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
 
 # Goes on where it stopped; delete build/bench-database to begin anew.
 bench-database: up

@@ -27,18 +27,12 @@ def pytest_addoption(parser):
                      help="leave the lab of the live tests standing")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups that are given here
 def pytest_collection_modifyitems(config, items):
-    """Pure tests first: a typing error shows in seconds, not after the lab is up.
-
-    With `-n`, one worker has everything that needs the engine: there is one lab, and a busy
-    machine changes what is found of it. Pure tests, which mostly wait, are the others'.
-    """
-    for item in items:
-        if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
-        if item.get_closest_marker("live") or item.get_closest_marker("arm"):
-            item.add_marker(pytest.mark.xdist_group("live"))
+    """Pure tests first: a typing error shows in seconds, not after the lab is up."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
     items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
                                  item.get_closest_marker("live") is not None))
 
@@ -103,7 +97,7 @@ def lab(the_engine, request):
     """The virtual lab of the live tests, whole; removed at the end unless --keep-lab."""
     made = settings.make(TEST_LAB)
     with claim.held(made.home / "tests.lock", RuntimeError(
-            f"another pytest has lab {made.name}; wait for its end, or say --dist loadgroup")):
+            f"another pytest has the lab {made.name}; wait for its end")):
         cluster.up(made)
         yield made
         if not request.config.getoption("--keep-lab"):
