@@ -22,7 +22,9 @@ class Running:
         # a group of its own, as a shell gives it: Ctrl-C reaches its children, and not us
         self.process = subprocess.Popen(
             [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, env=environment, start_new_session=True)
+            text=True, env=environment, start_new_session=True,
+            # what a shell starts in the background does not hear Ctrl-C, nor do its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

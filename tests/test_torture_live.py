@@ -133,7 +133,9 @@ def test_ctrl_c_in_a_torture_undoes_the_fault_and_reports(whole, tmp_path):
               f"{{'name': {whole.name!r}, 'subnet': {whole.subnet!r}}}); "
               "torture.inflict(lab, seconds=60, names=['primary_paused'], folder=sys.argv[1])")
     driver = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "report")],
-                              env={**os.environ, "GISLAB_LAB": ""}, start_new_session=True)
+                              env={**os.environ, "GISLAB_LAB": ""}, start_new_session=True,
+                              # heard also where a shell started us in the background
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def frozen() -> None:
         assert driver.poll() is None, "it ended before its first fault"
