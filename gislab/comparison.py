@@ -62,12 +62,12 @@ def cost(run: Run, lane: str) -> Cost:
     strike, undo = run.at("strike"), run.at("undo")
     asked = asked[asked["sent"] < (math.inf if undo is None else undo)]
     good = asked[asked["outcome"] == "ok"]
-    bad = asked[asked["outcome"] != "ok"]["sent"]
     since = asked if strike is None else asked[
         (asked["sent"] >= strike) | (asked["sent"] + asked["took"] >= strike)]
+    bad = since[since["outcome"] != "ok"]["sent"]
     if bad.empty:
         return Cost(0.0, 0, len(since))
-    failed = int((since["outcome"] != "ok").sum())
+    failed = len(bad)
     arrived = good["sent"] + good["took"]
     begin = arrived[arrived <= bad.min()].max()
     end = arrived[good["sent"] > bad.max()].min()

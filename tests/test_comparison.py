@@ -42,6 +42,11 @@ def test_what_fails_after_the_fault_was_undone_is_the_mending():
     assert found == comparison.Cost(0.0, 0, 60)
 
 
+def test_what_failed_before_the_strike_is_none_of_the_faults():
+    found = comparison.cost(lane("." * 5 + "x" * 5 + "." * 90), "maps")
+    assert found == comparison.Cost(0.0, 0, 60)
+
+
 def test_a_recovery_takes_more_than_a_moment():
     assert math.isinf(comparison.cost(lane("." * 20 + "x" * 55 + "." * 25), "maps").disturbed)
 
