@@ -104,7 +104,7 @@ _main() {
     need NODES 'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'
     need VIP 172.30.16.100
     # Half of it moves the VIP in 0.30 s instead of 0.52; but with every processor of a virtual lab
-    # busy for ten minutes it moved eleven times for nothing (bench-failover --rows 1 --busy 10).
+    # busy there were eleven false takeovers in ten minutes (bench-failover --rows 1 --busy 10).
     : "${LAB:=gislab}" "${PORT_STATS:=8404}" "${ADVERT_INT:=0.2}"
     mkdir -p /run/gislab
     read_nodes

@@ -29,8 +29,8 @@ register() {
 
 # The first word of a container is that the one before it is dead. Swarm has replaced it sooner than
 # its check runs out, and if that just passed again, the lock would stay with a session that nobody
-# renews. One that has failed, Consul drops at once; the agent tells its servers meanwhile. (To
-# register a check as critical is not enough: the agent remembers that it had passed.)
+# renews. Consul drops one whose check fails at once; the agent tells its servers meanwhile. (Consul
+# 1.8.7 does not if the check is only registered anew as critical.)
 if [[ "${3:-}" == once ]]; then
     register && request "fail/$CHECK" "" || exit
     read -rt 0.3 -u "$never"
