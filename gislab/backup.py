@@ -254,13 +254,22 @@ def flush(lab: Lab, say=print) -> str | None:
     def archived() -> None:
         # `.ready` appears some time after the switch, so that its absence says nothing
         question = """select exists (select from pg_ls_waldir() where name = %s) and not exists
-                      (select from pg_ls_archive_statusdir() where name = %s)"""
+                      (select from pg_ls_archive_statusdir() where name = %s), archived_count,
+                      failed_count, last_failed_wal, last_failed_time from pg_stat_archiver"""
         with connect(lab, "postgres", port=lab.ports.primary) as connection:
-            left, = connection.execute(question, (name, f"{name}.done")).fetchone()
+            left, *told = connection.execute(question, (name, f"{name}.done")).fetchone()
         if left:
-            raise NotYet(f"{name} is on the primary's disk only; no other Pi takes it")
+            raise NotYet(f"{name} is on the primary's disk only; {_archiver(*told)}")
     until(archived, what="the WAL to be archived", timeout=90)
     return name
+
+
+def _archiver(archived: int, failed: int, segment: str | None, when: datetime | None) -> str:
+    """Tell what the primary's archiver has done since its statistics began."""
+    if not failed:
+        return f"of {archived} segments none was refused"
+    return (f"{archived} segments were archived; {segment} was refused last, at "
+            f"{when.astimezone():%H:%M:%S} ({failed} times in all)")
 
 
 def _look(lab: Lab) -> tuple[list[Backup], dict[int, History]]:

@@ -116,10 +116,11 @@ def backups(lab: Lab) -> None:
     _need(table["node"].nunique() > 1, f"{table['node'].nunique()} Pis hold a backup",
           "gislab backup")
     try:
-        archived = _backup.flush(lab, say=lambda text: None)
-    except WaitTimeout:
-        archived = None
-    _need(archived, "the last WAL was not archived", "gislab status: is another Pi there?")
+        archived, why = _backup.flush(lab, say=lambda text: None), "no primary answers"
+    except WaitTimeout as error:
+        archived, why = None, str(error)
+    _need(archived, f"the last WAL was not archived: {why}",
+          "gislab status: is another Pi there? The primary's words: docker logs, on its Pi")
     _ok(f"{len(table)} backups on {', '.join(sorted(set(table['node'])))}; the WAL is archived")
 
 

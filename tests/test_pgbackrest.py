@@ -87,6 +87,23 @@ def test_the_end_of_a_timeline_that_was_left_is_not_pushed(archive):
     assert archive(f"{SEGMENT}.partial") == (0, "")
 
 
+@pytest.mark.parametrize("segment, pushed", [
+    ("000000010000000000000006", True), ("000000010000000000000007", False),
+    ("000000010000000000000008", False),  # a former primary had written on
+    ("0000000200000001000000FF", True),   # it ended where a segment ends: this one is whole
+    ("000000020000000200000000", False), ("000000030000000200000000", True),
+    ("00000003.history", True), ("000000020000000100000010.00000028.backup", True)])
+def test_what_a_member_has_of_a_timeline_beyond_its_end_is_not_pushed(archive, segment, pushed):
+    """A member that was rewound keeps it, without a mark; found later, it would be refused."""
+    folder = archive.mark.parent / "pg_wal"
+    folder.mkdir()
+    (folder / "00000002.history").write_text("1\t0/9000000\tof an older look\n")
+    (folder / "00000003.history").write_text(
+        "1\t0/70062F8\tno recovery target specified\n\n2\t2/0\tbefore 2026-11-29 12:09:44\n")
+    code, orders = archive(f"pg_wal/{segment}")
+    assert code == 0 and ("archive-push" in orders) == pushed
+
+
 def test_the_last_segment_of_a_planned_switchover_is_left_to_the_new_primary(archive):
     """And the archiver ends at once, instead of trying it three times."""
     archive.mark.write_text("\n".join(LIVES.splitlines()[:3]) + "\n")

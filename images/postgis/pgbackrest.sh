@@ -68,10 +68,32 @@ push_to() {
     [[ -z "$answer" ]] || echo "$answer" >&2
 }
 
+# left_behind SEGMENT: does it hold the end of a timeline that this member has left?
+#
+# The next timeline begins with a copy of what counts of it. What follows there differs between
+# members: a former primary goes on with what nobody else has, a replica with what the file held
+# before. PostgreSQL renames it to .partial on the member that is promoted, but on another that is
+# promoted later it finds it without a mark and has it archived, where it would be refused for ever
+# as soon as another member's is there. (PostgreSQL manual, 25.3.6; xlogarchive.c,
+# XLogArchiveCheckDone; a history file has a line for each timeline: number, end, reason)
+left_behind() {
+    local timeline end newest segment
+    newest=$(printf '%s\n' pg_wal/*.history | sort | tail -n 1)
+    [[ "$1" =~ ^[0-9A-F]{24}$ && -e "$newest" ]] || return 1
+    segment=$(( 16#${1:8:8} * 256 + 16#${1:16:8} ))    # of 16 MB, as is usual
+    while read -r timeline end _; do
+        [[ "$timeline" == $(( 16#${1:0:8} )) ]] || continue
+        (( segment >= 16#${end%/*} * 256 + 16#${end#*/} / 16#1000000 ))
+        return
+    done < "$newest"
+    return 1
+}
+
 push() {
     local found name taken=
-    # The end of a timeline that was left in the middle of a segment: the next one begins with it.
-    [[ "$1" != *.partial ]] || return 0
+    if [[ "$1" == *.partial ]] || left_behind "${1##*/}"; then
+        return 0
+    fi
     found=$(others)
     # on the primary's own Pi alone WAL is not safe: fail, keep it, and be asked again
     [[ -n "$found" ]] || found=$REPOSITORIES
