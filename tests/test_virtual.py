@@ -120,3 +120,15 @@ def test_no_pi_is_reached_but_over_ssh(lab):
         assert not any(container.attrs["HostConfig"]["PortBindings"] or {})
         listening = node.run(["ss", "-Hltn"]).out
         assert ":22 " in listening and ":2375 " not in listening and ":2376 " not in listening
+
+
+def test_what_a_user_starts_weighs_no_more_than_all_containers(whole):
+    """As on a Pi with systemd; else two busy processes would leave the containers a third."""
+    node = nodes.alive(whole)[0]
+    where = r"""
+        sed -nE '/^([0-9]+:cpu(,cpuacct)?|0:):/ {s/.*[/]//p; q}' /proc/self/cgroup
+        cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu
+        cat {user,docker}/cpu.{shares,weight} 2>/dev/null"""
+    group, *weights = node.run(["bash", "-c", where], check=False).out.split()
+    assert group == "user"
+    assert len(weights) == 2 and weights[0] == weights[1], weights

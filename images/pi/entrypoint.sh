@@ -18,6 +18,17 @@ make_cgroups_writable() {
     fi
 }
 
+# On a Pi with systemd, all that its users start weighs as much on a busy processor as all services
+# do (user.slice, system.slice). Without, each process of a user would weigh as much as all
+# containers together.
+as_a_user() {
+    local group=/sys/fs/cgroup
+    [[ -f $group/cgroup.controllers ]] || group+=/cpu    # control groups of version 1
+    mkdir -p "$group/user" && echo "$BASHPID" > "$group/user/cgroup.procs" \
+        || echo "pi: no control group for users" >&2
+    exec "$@"
+}
+
 # The lab's public key comes in the environment; host keys are made once per Pi.
 open_ssh() {
     : "${AUTHORIZED_KEY:?set it to the public SSH key of the lab, e.g. 'ssh-ed25519 AAAA... lab'}"
@@ -25,7 +36,7 @@ open_ssh() {
     chmod 600 /root/.ssh/authorized_keys
     ssh-keygen -A >/dev/null
     mkdir -p /run/sshd
-    /usr/sbin/sshd -D -e &
+    as_a_user /usr/sbin/sshd -D -e &
 }
 
 # A Pi keeps addresses of its own through a reboot, so none that a VIP left may stay.
