@@ -11,10 +11,10 @@ How the questions travel, since it decides what an outage looks like:
 - SQL goes over persistent connections, as an application's pool does: logging in with SCRAM costs
   the server about 5 ms of processor time, more than the statement. A question takes a connection
   that is idle, or the first that becomes free or is opened; a few are being opened at a time, and
-  one that comes too late for its question is kept for the next: else a busy server would be
-  answered with a storm of log-ins. When one breaks, all that are idle are closed, so that what is
-  measured is when the *service* is back, not how long a pool clings to dead sockets. A timeout
-  closes its own connection only.
+  what comes too late for its question, a connection or an answer on one, is kept for the next:
+  else a busy server would be answered with a storm of log-ins. When one breaks, all that are idle
+  are closed, so that what is measured is when the *service* is back, not how long a pool clings to
+  dead sockets.
   A connection that the other side closed while it was idle is noticed before it is used.
 """
 

@@ -26,6 +26,8 @@ import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
 MAKING = 10  # connections that a lane makes at a time; a log-in costs both sides a key derivation
+MOST = 16  # and has, at most
+LATE = 10.0  # seconds for which an answer is awaited that is too late for its question
 
 # Errors that PostgreSQL raises before a commit can have happened (Appendix A, "Error Codes"):
 # 08001/08004 connection refused, 22 data, 23 constraint, 25 read-only, 28 login, 3D no such
@@ -100,8 +102,10 @@ class Sql:
 
     A question takes a connection that is idle, or the first that becomes free or is made. At most
     MAKING are being made at a time, each with the same patience as a question, and what is made
-    is kept even if the question that asked for it has given up. (psycopg_pool pauses ever longer
-    between its attempts; the end of an outage would be found late.)
+    is kept even if the question that asked for it has given up. So is a connection whose answer is
+    late, until that has come: to close it and log in anew would give a busy server more to do, and
+    it does what it was asked in any case. (psycopg_pool pauses ever longer between its attempts;
+    the end of an outage would be found late.)
 
     Parameters
     ----------
@@ -118,6 +122,8 @@ class Sql:
         self._idle: list[psycopg.AsyncConnection] = []
         self._waiting: list[asyncio.Future] = []  # who waits for a connection, the oldest first
         self._making: set[asyncio.Task] = set()
+        self._late: set[asyncio.Task] = set()  # answers that come too late for their questions
+        self._open: set[psycopg.AsyncConnection] = set()
 
     def row(self, number: int) -> int | None:
         return None if self.first is None else self.first + number
@@ -128,23 +134,19 @@ class Sql:
         row = self.row(number)
         values = None if row is None else self._values(row)
         task = asyncio.create_task(self._answer(connection, values))
-        task.add_done_callback(lambda t: t.cancelled() or t.exception())  # looked at in any case
         left = end - asyncio.get_running_loop().time()
         try:
             done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
         except asyncio.CancelledError:  # a machine so busy that the probe gave up first
-            _shut(connection)
+            self._await(connection, task)
             raise
         if not done:
-            # Not cancelled: psycopg would first try, for seconds, to cancel at the server.
-            # The socket is shut instead, and the task ends by itself.
-            _shut(connection)
+            self._await(connection, task)
             raise Unknown("no answer in time")
         try:
             answer = task.result()
         except psycopg.Error as error:
-            self._drop()
-            await connection.close()
+            self._drop(connection)
             if not (error.sqlstate or isinstance(error, psycopg.OperationalError)):
                 raise  # psycopg's own complaint about the statement: no answer at all
             said = f"{error.sqlstate or type(error).__name__}: {' '.join(str(error).split())}"
@@ -156,6 +158,22 @@ class Sql:
             raise Failed("an answer without a row")
         return "" if row is None else str(answer[-1])
 
+    def _await(self, connection: psycopg.AsyncConnection, task: asyncio.Task) -> None:
+        """Keep a connection whose question has given up, if its answer comes after all."""
+        # Not cancelled: psycopg would first try, for seconds, to cancel at the server.
+        # The socket is shut instead, and the task ends by itself.
+        end = asyncio.get_running_loop().call_later(LATE, _shut, connection)
+        self._late.add(task)
+
+        def answered(task: asyncio.Task) -> None:
+            end.cancel()
+            self._late.discard(task)
+            if task.cancelled() or task.exception():
+                self._drop(connection)
+            else:
+                self._give(connection)
+        task.add_done_callback(answered)
+
     async def _answer(self, connection, values: tuple | None) -> tuple | None:
         cursor = await connection.execute(self.statement, values)
         return await cursor.fetchone()
@@ -165,7 +183,7 @@ class Sql:
             connection = self._idle.pop()
             if not select.select([connection.pgconn.socket], [], [], 0)[0]:
                 return connection
-            connection.pgconn.finish()  # readable while idle: the other side has closed it
+            self._end(connection)  # readable while idle: the other side has closed it
         return None
 
     async def _wait(self) -> psycopg.AsyncConnection:
@@ -174,11 +192,15 @@ class Sql:
         self._make()
         try:
             await asyncio.wait({place}, timeout=self.timeout)
-            if not place.done():
-                raise Failed("no connection in time")
-            return place.result()
+        except asyncio.CancelledError:  # in the moment in which it was given one
+            if place.done() and not place.exception():
+                self._give(place.result())
+            raise
         finally:
             place.cancel()
+        if place.cancelled():
+            raise Failed("no connection in time")
+        return place.result()
 
     def _next(self) -> asyncio.Future | None:
         self._waiting = [place for place in self._waiting if not place.done()]
@@ -193,7 +215,8 @@ class Sql:
 
     def _make(self) -> None:
         waiting = sum(not place.done() for place in self._waiting)
-        for _ in range(min(waiting, MAKING) - len(self._making)):
+        room = MOST - len(self._open)
+        for _ in range(min(waiting, MAKING, room) - len(self._making)):
             task = asyncio.create_task(self._connect())
             self._making.add(task)
             task.add_done_callback(self._made)
@@ -204,6 +227,7 @@ class Sql:
             return
         error = task.exception()
         if error is None:
+            self._open.add(task.result())
             self._give(task.result())
         elif not isinstance(error, TimeoutError):  # then who waits gives up by himself
             place = self._next()
@@ -227,17 +251,28 @@ class Sql:
         except psycopg.Error as error:
             raise Failed(f"no connection: {' '.join(str(error).split())}") from None
 
-    def _drop(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.pgconn.finish()
+    def _drop(self, broken: psycopg.AsyncConnection) -> None:
+        """Close a connection that broke, and all that are idle: they may have the same fault."""
+        for connection in (broken, *self._idle):
+            self._end(connection)
+        self._idle = []
+        self._make()  # there is room now
+
+    def _end(self, connection: psycopg.AsyncConnection) -> None:
+        connection.pgconn.finish()
+        self._open.discard(connection)
 
     async def close(self) -> None:
         for task in self._making:
             task.cancel()
         if self._making:
             await asyncio.wait(self._making)
-        self._drop()
+        for connection in self._open:
+            _shut(connection)  # so that what waits for an answer ends
+        if self._late:
+            await asyncio.wait(self._late)
+        for connection in list(self._open):
+            self._end(connection)
 
 
 def _free(error: BaseException | None) -> None:

@@ -61,14 +61,14 @@ class Postgres(threading.Thread):
     """A server of PostgreSQL's protocol (chapter 54) that answers each statement with one row.
 
     behave: "row", "silent" (never answers), "break" (hangs up), or an SQLSTATE.
-    welcome: seconds that a log-in takes.
+    welcome, pause: seconds that a log-in and an answer take.
     """
 
     def __init__(self):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.behave, self.connections, self.statements = "row", 0, 0
-        self.welcome, self.entering, self.most = 0.0, 0, 0
+        self.welcome, self.pause, self.entering, self.most = 0.0, 0.0, 0, 0
         port = self.listener.getsockname()[1]
         self.dsn = f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
         self.start()
@@ -96,6 +96,7 @@ class Postgres(threading.Thread):
             self.statements += 1
             if self.behave == "silent":
                 continue
+            threading.Event().wait(self.pause)
             if self.behave == "break":
                 client.shutdown(socket.SHUT_RDWR)
                 return
@@ -247,6 +248,32 @@ def test_a_log_in_outlives_the_question_that_asked_for_it(database):
         await one.close()
         return took
     assert asyncio.run(asks_before_it_is_open()) < 0.25 and database.connections == 1
+
+
+def test_a_slow_server_is_not_asked_for_a_new_log_in_by_every_question(database):
+    """Its answers are late and so unknown, but the connections are the same ones all the time."""
+    database.pause = 0.5
+    with probe.Probes({"sql_read": sql(database, timeout=0.3)}, rate=20) as probes:
+        probes.watch(2)
+        assert 0 < database.connections <= question.MOST
+        database.pause = 0.0
+        probes.watch(1.5)
+    samples = probes.samples()
+    assert set(samples[samples["sent"] < 1.5]["outcome"]) <= {"unknown", "failed"}
+    assert set(samples[samples["sent"] > 2.7]["outcome"]) == {"ok"}
+    assert database.connections <= question.MOST
+
+
+def test_a_connection_that_is_never_answered_is_given_up_and_makes_room(database, monkeypatch):
+    monkeypatch.setattr(question, "LATE", 0.5)
+    database.behave = "silent"
+    with probe.Probes({"sql_read": sql(database, timeout=0.2)}, rate=40) as probes:
+        probes.watch(1.2)
+        database.behave = "row"
+        probes.watch(1.3)
+    samples = probes.samples()
+    assert set(samples[samples["sent"] > 2]["outcome"]) == {"ok"}
+    assert database.connections > question.MOST
 
 
 def test_a_write_without_an_answer_is_unknown_and_given_up_in_time(database):
