@@ -36,7 +36,7 @@ def test_suspicion_follows_memberlist():
 
 
 def test_a_pi_that_led_consul_costs_an_election_more():
-    at_least = predict.gossip_death(T).most + T.peer_poll + T.promotion + T.check_down
+    at_least = predict.gossip_death(T).most + T.peer_poll + T.promotion + T.found
     assert predict.database_moves(T).most > at_least
     eager = dataclasses.replace(T, raft=0.1, loop_wait=0.1)
     assert predict.database_moves(eager).most == at_least
@@ -99,9 +99,14 @@ def test_a_killed_haproxy_is_expected_to_be_missed_after_half_an_interval_and_wh
     assert predict.haproxy_killed(T).expected == pytest.approx(struck(missed), rel=0.01)
 
 
-def test_a_killed_primary_is_expected_to_cost_half_a_look_and_half_a_check():
+def checked() -> float:
+    """A member's relay asks its Patroni, and HAProxy asks the relay."""
+    return SOURCE.uniform(0, T.role_every) + SOURCE.uniform(0, T.check_down)
+
+
+def test_a_killed_primary_is_expected_to_cost_half_a_look_and_half_of_each_check():
     def replaced() -> float:
-        return SOURCE.uniform(0, T.watch_postgres) + T.promotion + SOURCE.uniform(0, T.check_down)
+        return SOURCE.uniform(0, T.watch_postgres) + T.promotion + checked()
     killed = predict.primary_killed(T)
     assert killed.expected == pytest.approx(struck(replaced), rel=0.01)
     assert predict.frozen(T).expected == pytest.approx(
@@ -135,7 +140,7 @@ def test_a_pi_with_the_primary_led_consul_one_time_in_three():
             first = min(SOURCE.uniform(1, 2) for _ in range(2))
             led = first + SOURCE.uniform(1, 2) + SOURCE.uniform(0, T.loop_wait)
             noticed = max(noticed, led)
-        return noticed + T.peer_poll + T.promotion + SOURCE.uniform(0, T.check_down)
+        return noticed + T.peer_poll + T.promotion + checked()
     assert predict.database_moves(T).expected == pytest.approx(struck(moved), rel=0.02)
     any_pi = predict.outage("pi_power_cut", "sql_write")
     assert any_pi.expected == pytest.approx(predict.database_moves(T).expected / 3)
@@ -201,10 +206,11 @@ def test_a_fault_without_a_theory_is_an_error():
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
     ("watch_postgres", "images/postgis/watch.sh", r'read -rt ([\d.]+) -u "\$never"'),
     ("peer_poll", "images/postgis/peers.cfg", r"timeout +connect +([\d.]+ms)"),
+    ("role_every", "images/postgis/peers.cfg", r"127.0.0.1:8008 check inter ([\d.]+ms)"),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),
     ("raft", "images/consul/entrypoint.sh", r'raft_multiplier\W+([\d.]+)'),
     ("suspicion", "images/consul/entrypoint.sh", r'suspicion_mult\W+([\d.]+)'),
-    ("check_down", "stack/haproxy.cfg", r"port 8008 .*\bdowninter ([\d.]+ms)"),
+    ("check_down", "stack/haproxy.cfg", r"port 8009 .*\bdowninter ([\d.]+ms)"),
     ("connect", "stack/haproxy.cfg", r"timeout +connect +([\d.]+ms)"),
 ])
 def test_the_prediction_uses_what_the_stack_is_set_to(field, path, pattern):

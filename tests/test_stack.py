@@ -413,7 +413,7 @@ def test_pgpool_leaves_room_for_others_and_postgresql_never_refuses_one(pis):
     images = settings.PROJECT / "images"
     most = yaml.safe_load((images / "postgis/patroni.yml").read_text())[
         "bootstrap"]["dcs"]["postgresql"]["parameters"]["max_connections"]
-    through = {int(n) for n in re.findall(r"server check port 8008 .* maxconn (\d+) ",
+    through = {int(n) for n in re.findall(r"server check port 8009 .* maxconn (\d+) ",
                                           (stack.FOLDER / "haproxy.cfg").read_text())}
     pool = dict(re.findall(r"^(num_init_children|max_pool) = (\d+)$",
                            (images / "pgpool/pgpool.conf").read_text(), re.MULTILINE))

@@ -17,7 +17,7 @@ def primary_killed(t: Timing) -> Prediction:
     and the checks are struck at any moment of their intervals: half of each is expected.
     (images/postgis/watch.sh; Patroni documentation, "Dynamic Configuration Settings")
     """
-    return anywhere(t.promotion, t.watch_postgres + t.promotion + t.check_down,
+    return anywhere(t.promotion, t.watch_postgres + t.promotion + t.found,
                     "watcher + promotion + HAProxy check")
 
 
@@ -47,8 +47,8 @@ def container_killed(t: Timing) -> Prediction:
         return by_ttl(t)
     return Prediction(
         t.alive_ttl - t.alive_every + t.promotion,
-        t.alive_ttl - t.alive_every / 2 + t.peer_poll / 2 + t.promotion + t.check_down / 2,
-        t.alive_ttl + t.peer_poll + t.promotion + t.check_down,
+        t.alive_ttl - t.alive_every / 2 + t.peer_poll / 2 + t.promotion + t.found / 2,
+        t.alive_ttl + t.peer_poll + t.promotion + t.found,
         "TTL of the alive check + peer poll + promotion + HAProxy check")
 
 
@@ -87,9 +87,9 @@ def database_moves(t: Timing) -> Prediction:
     led = max(dead.expected, leader.expected + t.loop_wait / 2)
     noticed = dead.expected + (led - dead.expected) / t.servers
     return Prediction(dead.least + t.promotion,
-                      noticed + t.peer_poll + t.promotion + t.check_down / 2,
+                      noticed + t.peer_poll + t.promotion + t.found / 2,
                       max(dead.most, leader.most + t.loop_wait) + t.peer_poll + t.promotion
-                      + t.check_down,
+                      + t.found,
                       f"{dead.formula}; or, if it led Consul, {leader.formula} + Patroni's look; "
                       "+ peer poll + promotion + HAProxy check")
 
@@ -117,6 +117,6 @@ def by_ttl(t: Timing) -> Prediction:
     """
     return Prediction(t.session_ttl - t.loop_wait,
                       t.session_ttl - t.loop_wait / 2 + t.peer_poll / 2 + t.promotion
-                      + t.check_down / 2,
+                      + t.found / 2,
                       2 * t.session_ttl + t.loop_wait + t.peer_poll + t.promotion,
                       "session TTL, up to twice")

@@ -10,8 +10,8 @@ class Timing:
     """The settings that decide how fast each part notices a death; seconds unless said.
 
     The defaults are those of the stack: see images/keepalived/entrypoint.sh, stack/haproxy.cfg,
-    stack/gis.yml, images/consul/entrypoint.sh, images/postgis/patroni.yml, and alive.sh and
-    watch.sh beside it. A test compares them with these files.
+    stack/gis.yml, images/consul/entrypoint.sh, images/postgis/patroni.yml, and alive.sh,
+    watch.sh and peers.cfg beside it. A test compares them with these files.
     """
 
     advert: float = 0.2  # keepalived advert_int
@@ -19,7 +19,8 @@ class Timing:
     watch_every: float = 0.25  # how often keepalived's watcher asks the local HAProxy ...
     watch_fall: int = 2  # ... and how many misses it takes
     connect: float = 0.4  # HAProxy `timeout connect`
-    check_down: float = 0.15  # HAProxy `downinter`: how soon it sees that one is primary now
+    check_down: float = 0.1  # HAProxy `downinter`: how often it asks a member what it is now ...
+    role_every: float = 0.1  # ... whose relay asks its Patroni as often
     maps: int = 3  # map servers; each is on a Pi of its own
     probe_every: float = 0.25  # Consul gossip_lan.probe_interval
     suspicion: float = 4  # Consul gossip_lan.suspicion_mult
@@ -33,3 +34,8 @@ class Timing:
     peer_poll: float = 0.3  # how long the relay to a peer waits for a host that drops packets
     promotion: float = 0.5  # pg_promote and the end of recovery, on an idle lab: an assumption
     session_ttl: float | None = None  # lock on the TTL alone, as Patroni does by default
+
+    @property
+    def found(self) -> float:
+        """Return after how many seconds at most HAProxy has found the new primary."""
+        return self.check_down + self.role_every

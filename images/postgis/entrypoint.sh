@@ -72,7 +72,11 @@ _main() {
                 configure
                 be_alive
                 relay.sh run &
-                has watch && watch.sh /var/lib/postgresql/17 &
+                if has watch; then
+                    watch.sh /var/lib/postgresql/17 &
+                else
+                    set -- /usr/bin/patroni "${@:2}"    # Debian's own
+                fi
                 guard.sh &
                 [[ -z "${REPOSITORIES:-}" ]] || repository.sh &
             fi

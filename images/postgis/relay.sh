@@ -1,5 +1,5 @@
 #!/bin/bash
-# The way to the other members' Patroni, see peers.cfg: `relay.sh port <member>`, `relay.sh run`.
+# The way to every member's Patroni, see peers.cfg: `relay.sh port <member>`, `relay.sh run`.
 set -Eeuo pipefail
 
 # postgis2 -> 8012, where the relay of each member listens for it
@@ -12,13 +12,14 @@ port_of() {
 run() {
     local member
     for member in ${MEMBERS:-postgis1 postgis2 postgis3}; do
-        printf 'listen %s\n    bind 127.0.0.1:%d\n' "$member" "$(port_of "$member")"
+        printf 'listen %s from peers\n    bind 127.0.0.1:%d\n' "$member" "$(port_of "$member")"
         # an order such as a switchover may take long, a question may not
         printf '    http-request set-timeout server 1500ms if { method GET }\n'
         printf '    server %s %s:8008 resolvers swarm init-addr none\n' "$member" "$member"
     done > /tmp/peers.cfg
     while true; do    # started again should it ever end
-        haproxy -db -q -f /etc/patroni/peers.cfg -f /tmp/peers.cfg || true
+        ROLE_KNOWN_AT=$(( $(date +%s) + 3 )) \
+            haproxy -db -q -f /etc/patroni/peers.cfg -f /tmp/peers.cfg || true
         sleep 1
     done
 }

@@ -46,7 +46,8 @@ while true; do
     if [[ -n "$known" ]]; then
         state "$known"
         case "$REPLY" in
-            "" | Z | X) known= ; wake ;;
+            Z) ;;    # Patroni takes it for running until it has been reaped
+            "" | X) known= ; wake ;;
             T) (( ++stopped < 10 )) || { end_frozen "$known"; stopped=0; } ;;
             *) stopped=0 ;;
         esac

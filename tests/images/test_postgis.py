@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import httpx
 import psycopg
 import pytest
@@ -99,6 +101,82 @@ def test_patroni_takes_no_order_without_a_password(bench, members):
         assert httpx.request(method, f"{url}/{path}", json={}).status_code == 401, path
     known = ("patroni", bench.secret["patroni_password"])
     assert httpx.patch(f"{url}/config", json={"ttl": 20}, auth=known).status_code == 200
+
+
+def roles(bench, member: str) -> tuple[int, int]:
+    """Return what a member's relay answers to HAProxy: is it primary, is it a replica."""
+    return tuple(httpx.get(f"http://{bench.address(member)}:8009/{role}", timeout=2).status_code
+                 for role in ("primary", "replica"))
+
+
+def test_haproxy_learns_what_a_member_is_from_its_relay(bench, members):
+    """The same as Patroni says, of every member, and neither when Patroni has gone silent."""
+    primary = bench.streaming(2)
+
+    def told():
+        said = {member: roles(bench, member) for member in members}
+        if said != {m: (200, 503) if m == primary else (503, 200) for m in members}:
+            raise NotYet(str(said))
+    until(told, what="the roles", timeout=10)
+    other = next(m for m in members if m != primary)
+    bench.containers[other].exec_run(["pkill", "-STOP", "patroni"])
+
+    def silent():
+        if roles(bench, other) != (503, 503):
+            raise NotYet(str(roles(bench, other)))
+    try:
+        until(silent, what="a silent Patroni to be no replica", timeout=5)
+    finally:
+        bench.containers[other].exec_run(["pkill", "-CONT", "patroni"])
+    until(told, what="the roles", timeout=10)
+
+
+def test_a_relay_that_has_just_started_says_of_nobody_what_it_is(bench, members):
+    """HAProxy takes for up what it has not asked yet: two primaries, for a moment."""
+    bench.streaming(2)
+    bench.containers["postgis1"].exec_run(["pkill", "-KILL", "haproxy"])
+    seen = set()
+
+    def known():
+        with contextlib.suppress(httpx.TransportError):
+            seen.add(roles(bench, "postgis1"))
+        if not seen & {(200, 503), (503, 200)}:
+            raise NotYet(str(seen))
+    until(known, what="a role", timeout=10, every=0.05)
+    assert len(seen) == 2 and (503, 503) in seen, seen
+
+
+SUCCESSORS = r"""
+import collections, os, pathlib, runpy, time, types
+from patroni.collections import CaseInsensitiveSet as Names
+from patroni.postgresql.sync import SyncHandler
+
+State = collections.namedtuple("State", "sync active")
+SyncHandler.current_state = lambda self, cluster: State(Names(["postgis2"]), Names(self.seen))
+runpy.run_path("/usr/local/bin/patroni")
+
+
+def told(pid, *seen):
+    pathlib.Path("/tmp/postmaster.pid").write_text(f"{pid}\n/tmp\n")
+    handler = types.SimpleNamespace(seen=seen, _postgresql=types.SimpleNamespace(data_dir="/tmp"))
+    try:
+        return len(SyncHandler.current_state(handler, None).active)
+    except Exception as error:
+        return type(error).__name__
+
+
+child = os.fork() or os._exit(0)
+time.sleep(0.3)
+print(told(os.getpid()), told(child, "postgis2"), told(child))
+os.waitpid(child, 0)
+print(told(child))
+"""
+
+
+def test_a_primary_that_has_just_died_still_names_its_successors(run):
+    """While it lives, a replica that is gone is written off; a zombie does not live."""
+    code, said = run("postgis", "python3", "-c", SUCCESSORS)
+    assert (code, said.split()) == (0, ["0", "1", *["PostgresConnectionException"] * 2]), said
 
 
 def test_no_secret_is_in_the_log_or_in_the_settings(bench, members):
