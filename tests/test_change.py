@@ -91,6 +91,7 @@ def spread(lab) -> list[str]:
 
 
 @pytest.mark.live
+@pytest.mark.long  # notebook 06 does the same in every run of the tests, and checks it
 def test_map_servers_grow_to_five_and_shrink_to_three_and_nobody_notices(whole, tmp_path):
     """0 failed; no Pi ever has all of them, nor more than two."""
     grown = change.measure(whole, "3 to 5", lambda: stack.scale(whole, "mapserver", 5),
@@ -149,7 +150,9 @@ def test_an_image_that_does_not_run_stops_the_upgrade_and_the_others_serve_on(wh
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("holds_the_vip", [False, True], ids=["another", "holder"])
+@pytest.mark.parametrize("holds_the_vip", [
+    pytest.param(False, id="another", marks=pytest.mark.long),  # notebook 06 does this one, too
+    pytest.param(True, id="holder")])
 def test_a_pi_is_drained_and_comes_back_and_nobody_notices(whole, tmp_path, holds_the_vip):
     """Maintenance of a Pi: its services move, then return.
 
