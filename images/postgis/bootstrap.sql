@@ -8,6 +8,11 @@ SET log_min_error_statement = panic;
 CREATE ROLE gis LOGIN PASSWORD :'gis_password';
 CREATE ROLE reader LOGIN PASSWORD :'reader_password';
 ALTER ROLE reader SET default_transaction_read_only = on;
+-- Patroni has a member rewound only from a server where writes are allowed. guard.sh forbids them
+-- for want of members, and if both had to be rewound first, neither would ever come back. The
+-- password, and what it takes to rewind, come from Patroni, which is about to make this role.
+CREATE ROLE replicator LOGIN REPLICATION;
+ALTER ROLE replicator SET default_transaction_read_only = off;
 
 CREATE DATABASE :"database" OWNER gis;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;

@@ -50,6 +50,8 @@ configure() {
     has relay || PATRONI_RESTAPI_CONNECT_ADDRESS=$MEMBER:8008
     export PATRONI_RESTAPI_USERNAME=patroni
     export PATRONI_SUPERUSER_USERNAME=postgres PATRONI_REPLICATION_USERNAME=replicator
+    # who streams all data may as well read the files of it; see bootstrap.sql
+    export PATRONI_REWIND_USERNAME=replicator PATRONI_REWIND_PASSWORD=$PATRONI_REPLICATION_PASSWORD
     export PATRONICTL_CONFIG_FILE=/etc/patroni/patroni.yml
 }
 

@@ -197,6 +197,12 @@ def test_an_acknowledged_write_is_on_two_members(bench, members):
     assert wanted.startswith("ANY 1 (")
 
 
+def refusing(bench, member):
+    with bench.connect(member) as connection:
+        if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
+            raise NotYet("a write would still wait")
+
+
 def test_alone_it_reads_but_acknowledges_no_write(bench, members):
     """With one member left a write waits, and soon is refused by name, until a second is back."""
     primary = bench.streaming(2)
@@ -208,11 +214,7 @@ def test_alone_it_reads_but_acknowledges_no_write(bench, members):
     insert = ["timeout", "3", "psql", "-qd", "gis", "-c", "INSERT INTO lonely VALUES (1)"]
     assert bench.containers[primary].exec_run(insert).exit_code == 124
 
-    def refusing():
-        with bench.connect(primary) as connection:
-            if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
-                raise NotYet("a write would still wait")
-    until(refusing, what="a refusal", timeout=30)
+    until(lambda: refusing(bench, primary), what="a refusal", timeout=30)
     with bench.connect(primary) as connection, \
             pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("INSERT INTO lonely VALUES (2)")
@@ -229,6 +231,29 @@ def test_alone_it_reads_but_acknowledges_no_write(bench, members):
             except psycopg.errors.ReadOnlySqlTransaction:
                 raise NotYet("still refused") from None
     until(accepted, what="a write", timeout=5)
+
+
+def test_two_members_that_went_astray_come_back_to_a_primary_that_refuses_writes(bench, members):
+    """It refuses for want of them: to rewind, they must not wait until it writes again."""
+    primary = bench.streaming(2)
+    others = [m for m in members if m != primary]
+
+    def pause(wanted: bool) -> None:  # meanwhile Patroni lets its members do what they do
+        httpx.patch(f"http://{bench.address(primary)}:8008/config", json={"pause": wanted},
+                    auth=("patroni", bench.secret["patroni_password"])).raise_for_status()
+    pause(True)
+    try:
+        for member in others:
+            with bench.connect(member, "postgres") as connection:
+                connection.execute("SELECT pg_promote()")
+                connection.execute("CREATE TABLE astray ()")
+        until(lambda: refusing(bench, primary), what="a refusal", timeout=30)
+    finally:
+        pause(False)
+    assert bench.streaming(2) == primary
+    for member in others:
+        with bench.connect(member) as connection:
+            assert connection.execute("SELECT to_regclass('astray')").fetchone() == (None,)
 
 
 def test_a_member_that_is_silent_costs_less_than_patronis_two_seconds(bench, members):
