@@ -2,7 +2,9 @@
 
 Where the kernel has netem, each packet is held back for DELAY (tc-netem(8)). Where it has not, a
 narrow pipe stands in its place: htb lets RATE pass, and what is more waits for its turn, so that
-answers of some size come late (tc-htb(8)). `means` says which it is; a run is told it, too.
+answers of some size come late (tc-htb(8)). Packets up to SMALL bytes go by the side of it: behind
+a segment of the WAL, of 16 MB, the heartbeats of VRRP and Consul would wait until everybody took
+everybody for dead. `means` says which it is; a run is told it, too.
 
 Which packets are meant is said by iptables (CLASSIFY), by the addresses of the other Pis and the
 VIP: so the overlay's are slow with them, and the laptop's are not. A reboot forgets it.
@@ -16,10 +18,11 @@ from . import cuts, nodes
 from .settings import Lab
 
 DELAY = "50ms"  # of each packet, and so twice that for an answer
-RATE = "2mbit"  # per second, of all that one Pi sends to the others
+RATE = "2mbit"  # per second, of what one Pi sends to the others in packets larger than
+SMALL = 500  # bytes; a signed heartbeat of Consul has 200 to 400, one of VRRP 40
 NETEM, HTB = "netem", "htb"
 TOLD = {NETEM: f"each packet {DELAY} later, by tc netem",
-        HTB: f"{RATE} per second, by tc htb; the kernel has no netem"}
+        HTB: f"{RATE} per second for packets over {SMALL} bytes, by tc htb; the kernel has no netem"}
 
 # only what is ours: a Pi may have a queue of its owner's
 FORGET = (
@@ -50,8 +53,9 @@ def means(lab: Lab) -> str:
 
 def script(own: str, others: Sequence[str], how: str) -> str:
     """Return what makes the Pi at the address `own` send slowly to `others`, for sh -e."""
-    rate, queue = (("1gbit", f"netem delay {DELAY} limit 10000") if how == NETEM
-                   else (RATE, "pfifo limit 100"))  # a deeper one would delay for seconds
+    rate, queue, which = (
+        ("1gbit", f"netem delay {DELAY} limit 10000", "") if how == NETEM
+        else (RATE, "pfifo limit 100", f"-m length --length {SMALL + 1}: "))  # 0.6 s of packets
     return "; ".join([
         FORGET,
         f"dev=$(ip -o -4 addr show to {own}/32 | awk '{{print $2; exit}}')",
@@ -59,6 +63,6 @@ def script(own: str, others: Sequence[str], how: str) -> str:
         f"tc class add dev $dev parent 71: classid 71:7 htb rate {rate}",
         f"tc qdisc add dev $dev parent 71:7 handle 72: {queue}",
         f"iptables -w -t mangle -N {cuts.CHAIN}",
-        *[f"iptables -w -t mangle -A {cuts.CHAIN} -d {other} -j CLASSIFY --set-class 71:7"
+        *[f"iptables -w -t mangle -A {cuts.CHAIN} -d {other} {which}-j CLASSIFY --set-class 71:7"
           for other in others],
         f"iptables -w -t mangle -I POSTROUTING -j {cuts.CHAIN}"])

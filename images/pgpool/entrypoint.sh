@@ -42,6 +42,9 @@ configure() {
 _main() {
     if [[ "$*" == pgpool ]]; then
         configure
+        # Who waits for an answer sends nothing, and so never learns that the VIP has gone to another
+        # Pi meanwhile; and if its client gives up, Pgpool spins. Given up after about 9 s (tcp(7)).
+        export LD_PRELOAD=libkeepalive.so KEEPIDLE=5 KEEPINTVL=2 KEEPCNT=2
         # -D: what it remembers of its backends is forgotten
         set -- pgpool -n -D -f /run/pgpool/pgpool.conf -a /etc/pgpool/pool_hba.conf
     fi

@@ -93,3 +93,20 @@ def test_keeps_passwords_to_itself(bench, pool):
 def test_the_health_question_is_answered(pool):
     """The image's own question gets an SQL answer through the pool."""
     assert pool.exec_run(["healthcheck.sh"]).exit_code == 0
+
+
+def test_a_session_whose_server_has_gone_without_a_word_ends(bench, pool):
+    """Its client gone, too, Pgpool would spin for it for ever, with a whole processor."""
+    def titles() -> str:
+        return " ".join(line[-1] for line in pool.top(ps_args="-eo pid,args")["Processes"])
+
+    def asking(expected: bool) -> None:
+        if (" SELECT" in titles()) is not expected:
+            raise NotYet(titles())
+    primary = bench.streaming(2)
+    connection = bench.connect("pgpool")
+    connection.pgconn.send_query(b"SELECT pg_sleep(600)")
+    until(lambda: asking(True), what="the question", timeout=10)
+    bench.network.disconnect(bench.containers[primary])  # the last test: this one has gone
+    connection.pgconn.finish()
+    until(lambda: asking(False), what="the session to be given up", timeout=20)
