@@ -22,7 +22,7 @@ RATE = "2mbit"  # per second, of what one Pi sends to the others in packets larg
 SMALL = 500  # bytes; a signed heartbeat of Consul has 200 to 400, one of VRRP 40
 NETEM, HTB = "netem", "htb"
 TOLD = {NETEM: f"each packet {DELAY} later, by tc netem",
-        HTB: f"{RATE} per second for packets over {SMALL} bytes, by tc htb; the kernel has no netem"}
+        HTB: f"{RATE} per second for packets over {SMALL} bytes, by tc htb; no netem here"}
 
 # only what is ours: a Pi may have a queue of its owner's
 FORGET = (
