@@ -24,6 +24,7 @@ from .wait import NotYet, WaitTimeout
 
 REPORTS = PROJECT / "reports"
 CALM = (3.0, 8.0)  # seconds between a lab that is whole again and the next fault
+REST = 3.0  # seconds of writing after the last of all
 # fault -> how many seconds it lasts, from and to
 HOLDS = {
     "switchover": (1, 3), "primary_killed": (3, 8), "primary_container_killed": (3, 8),
@@ -129,7 +130,7 @@ def inflict(lab: Lab, *, seconds: float = 1800, seed: int = 1, names: Iterable[s
                 if probes.now() >= seconds:
                     break
                 _one(lab, step, probes, events, lambda text, n=number: say(f"{n}. {text}"))
-            probes.watch(3)
+            probes.watch(REST)
             settings["ended"] = "the time was up"
         except KeyboardInterrupt:
             settings["ended"] = INTERRUPTED

@@ -28,13 +28,17 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Pure tests first: a typing error shows in seconds, not after the lab is up."""
+    """Pure tests first: a typing error shows in seconds, not after the lab is up.
+
+    Then those that need containers but no lab, before one stands and takes the processors' time.
+    """
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
     items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
-                                 item.get_closest_marker("live") is not None))
+                                 item.get_closest_marker("live") is not None,
+                                 "lab" in item.fixturenames))
 
 
 @pytest.fixture
@@ -80,6 +84,12 @@ def the_engine(request):
         if request.config.getoption("--need-live"):
             pytest.fail(f"no container engine: {error}")
         pytest.skip(f"no container engine: {error}")
+
+
+@pytest.fixture(scope="session")
+def test_lab() -> dict:
+    """What a lab.toml would say of the lab of the live tests."""
+    return TEST_LAB
 
 
 @pytest.fixture(scope="session")

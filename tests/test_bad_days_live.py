@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from gislab import cluster, experiment, nodes, postgis, settings, virtual
+from gislab import cluster, cuts, experiment, nodes, postgis, settings, virtual
 from gislab.wait import NotYet, until
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600, func_only=True)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900, func_only=True)]
 
 
 class Running:
@@ -53,20 +53,26 @@ class Running:
 
 
 @pytest.fixture
-def torn(tmp_path, the_engine):
-    """A small lab of its own, of which nothing stands yet; removed at the end."""
+def torn(tmp_path, the_engine, test_lab):
+    """A lab of which nothing stands yet: the one that all live tests use from then on.
+
+    If that one stands already, from --keep-lab, it is a small one, removed at the end.
+    """
+    facts = test_lab
+    if spare := bool(virtual.leftovers(settings.make(facts))):
+        facts = {"name": "gislab-torn", "subnet": "172.30.98.0/24", "map_server": "mapserver"}
     file = tmp_path / "lab.toml"
-    file.write_text('name = "gislab-torn"\nsubnet = "172.30.98.0/24"\n'
-                    'map_server = "mapserver"\n')
+    file.write_text("".join(f'{key} = "{value}"\n' for key, value in facts.items()))
     made = settings.read(file)
     yield file, made
-    cluster.down(made)
-    assert virtual.leftovers(made) == []
+    if spare:
+        cluster.down(made)
+        assert virtual.leftovers(made) == []
 
 
-def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn):
+def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn, test_lab, request):
     """Ctrl-C leaves no riddle: each time one plain line; the same command finishes the rest."""
-    file, lab = torn
+    file, made = torn
     for stage in ("pi2: made", "registry: has", "joined as manager", "stack gis: deployed"):
         up = Running("-m", "gislab.cli", "up", lab_file=file)
         up.says(stage)
@@ -77,14 +83,16 @@ def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn):
     last = Running("-m", "gislab.cli", "up", lab_file=file)
     assert last.end() == 0, "\n".join(last.said)
     assert "everything answers" in last.said[-1]
-    cluster.ready(lab, timeout=10)
+    cluster.ready(made, timeout=10)
+    if made.name == test_lab["name"]:
+        request.getfixturevalue("lab")  # which removes it in the end
 
 
 MEASURE = """
 import sys
 from gislab import experiment, settings
 lab = settings.make({lab!r})
-experiment.measure(lab, "power_cut", before=1, during=60, folder=sys.argv[1])
+experiment.measure(lab, {fault!r}, before=1, during=60, folder=sys.argv[1])
 """
 
 
@@ -92,32 +100,34 @@ def dark(lab) -> list[str]:
     return [name for name, state in virtual.power(lab).items() if state != "running"]
 
 
-def in_the_fault(lab, tmp_path) -> Running:
-    """Start an experiment; return when it has made a Pi dark."""
+def in_the_fault(lab, tmp_path, fault: str, broken) -> Running:
+    """Start an experiment; return when its fault has really been made."""
     facts = {"name": lab.name, "subnet": lab.subnet}
-    run = Running("-c", MEASURE.format(lab=facts), str(tmp_path / "run"))
+    run = Running("-c", MEASURE.format(lab=facts, fault=fault), str(tmp_path / "run"))
 
     def ask() -> None:
         assert run.process.poll() is None, "\n".join(run.said)
-        if not dark(lab):
-            raise NotYet("every Pi has power still")
-    until(ask, what="the power to be cut", timeout=120, every=0.2, progress=None)
+        if not broken():
+            raise NotYet("all is whole still")
+    until(ask, what=f"the fault {fault}", timeout=120, every=0.2, progress=None)
     return run
 
 
 def interrupted_in_the_fault(lab, tmp_path) -> Running:
-    run = in_the_fault(lab, tmp_path)
+    run = in_the_fault(lab, tmp_path, "power_cut", lambda: dark(lab))
     run.ctrl_c()
     return run
 
 
 def test_a_killed_driver_leaves_its_fault_to_the_next_command(whole, tmp_path):
     """SIGKILL, as the kernel of a notebook may get it: nothing of it can undo anything."""
-    run = in_the_fault(whole, tmp_path)
+    def broken() -> int:
+        return sum(cuts.cuts(whole).values())
+    run = in_the_fault(whole, tmp_path, "link_cut", broken)
     os.killpg(run.process.pid, signal.SIGKILL)
-    assert run.end() == -signal.SIGKILL and dark(whole), "it was undone by a dead program"
-    assert experiment.heal(whole) == "power_cut"
-    assert dark(whole) == [] and experiment.heal(whole) is None
+    assert run.end() == -signal.SIGKILL and broken(), "it was undone by a dead program"
+    assert experiment.heal(whole) == "link_cut"
+    assert not broken() and experiment.heal(whole) is None
     cluster.ready(whole, timeout=10)
 
 

@@ -103,6 +103,7 @@ def bench(tmp_path, monkeypatch, pis):
     monkeypatch.setattr(probe, "writers", lambda lab, **how: probe.Probes(
         {"sql_write": Writer(state, 1000), "write_primary": Writer(state, 5000)}, rate=50))
     monkeypatch.setattr(torture, "CALM", (0.2, 0.2))
+    monkeypatch.setattr(torture, "REST", 0.2)
     monkeypatch.setattr(torture, "HOLDS", dict.fromkeys(torture.HOLDS, (0.2, 0.2)))
 
     def make(name):
