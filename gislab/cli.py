@@ -27,7 +27,6 @@ from . import (
     nodes,
     plot,
     postgis,
-    report,
     run,
     settings,
     setup2016,
@@ -359,6 +358,7 @@ def _on_pi(do):
 
 
 def _report(lab, options) -> int:
+    from . import report  # Jupyter's libraries take as long to load as all else: only when needed
     return report.write(lab, out=options.out, only=options.only, say=_say)
 
 

@@ -19,7 +19,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from . import export, images, page
+from . import export, images, page, redaction
 from .settings import PROJECT, Lab
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -74,7 +74,7 @@ def write(lab: Lab, *, out: str | Path = "reports", only: list[str] | None = Non
                 + f", {verdict.minutes:.1f} min")
     finally:  # also when it is interrupted: what has been run can be looked at
         html = _index(lab, verdicts, chosen, picture, (time.monotonic() - begin) / 60)
-        html, leaked = export.redact(html, export.secrets(lab))
+        html, leaked = redaction.redact(html, redaction.secrets(lab))
         (folder / "index.html").write_text(html, encoding="utf-8")
         say(f"report: {folder / 'index.html'}")
     return 0 if all(v.passed for v in verdicts) and not leaked else 1
@@ -97,19 +97,19 @@ def _notebook(lab: Lab, source: Path, folder: Path, parameters: dict) -> tuple[V
             problems.append(f"{type(error).__name__}: {error}")
         if not ran.exists():
             shutil.copy(source, ran)
-        text, leaked = export.redact(ran.read_text(), export.secrets(lab))
+        text, leaked = redaction.redact(ran.read_text(), redaction.secrets(lab))
     problems += [f"showed the secret {name}; it was redacted here, now change it: "
                  f"gislab down, rm -r ~/.gislab/{lab.name}, then gislab up" for name in leaked]
     node = nbformat.reads(text, as_version=4)
     title = _title(node, source.stem)
     try:
-        html, leaked = export.redact(export.page(node, title), export.secrets(lab))
+        html, leaked = redaction.redact(export.page(node, title), redaction.secrets(lab))
         problems += [f"its page showed the secret {name}" for name in leaked]
         (folder / f"{source.stem}.html").write_text(html, encoding="utf-8")
     except export.ExportError as error:
         problems.append(str(error))
     (folder / source.name).write_text(text)
-    said, _ = export.redact("\n".join(problems), export.secrets(lab))
+    said, _ = redaction.redact("\n".join(problems), redaction.secrets(lab))
     return Verdict(source.stem, title, not problems, (time.monotonic() - begin) / 60,
                    checks_passed(node), said), _last_picture(node)
 

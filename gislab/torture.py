@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cluster, experiment, export, faults, outage, postgis, probe, run, toll, watch
+from . import cluster, experiment, faults, outage, postgis, probe, redaction, run, toll, watch
 from .history import Verdict
 from .run import Run
 from .settings import PROJECT, Lab
@@ -198,7 +198,7 @@ def _report(lab: Lab, made: Run, folder: Path, say) -> Ordeal:
     made.save(folder)
     (folder / "verdict.json").write_text(
         json.dumps(toll.summary(made, ordeal.verdict), indent=2) + "\n")
-    html, leaked = export.redact(toll.page(made, ordeal.verdict), export.secrets(lab))
+    html, leaked = redaction.redact(toll.page(made, ordeal.verdict), redaction.secrets(lab))
     (folder / "index.html").write_text(html, encoding="utf-8")
     verdict = ordeal.verdict
     say(f"torture: {verdict.acknowledged} acknowledged writes, {len(verdict.lost)} lost, "

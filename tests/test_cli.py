@@ -369,3 +369,9 @@ def test_the_command_is_installed_and_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "gislab.cli", "--help"], capture_output=True,
                           text=True, cwd=settings.PROJECT)
     assert done.returncode == 0 and "gislab up" not in done.stderr
+
+
+def test_a_command_without_notebooks_does_not_wait_for_jupyters_libraries():
+    done = subprocess.run([sys.executable, "-c", "import sys, gislab.cli; print(*sys.modules)"],
+                          capture_output=True, text=True, cwd=settings.PROJECT, check=True)
+    assert {"gislab.cli"} == {"gislab.cli", "nbformat", "papermill"} & set(done.stdout.split())

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from gislab import engine, export, report, settings
+from gislab import engine, export, redaction, report, settings
 
 PICTURE = """
 from gislab import plot, run
@@ -79,7 +79,7 @@ def test_a_secret_in_an_output_is_redacted_everywhere_and_fails_the_report(lab, 
         assert password not in text and gossip not in text, path.name
         inner = base64.b64encode(f"lab:{password}".encode()).decode()[8:-4]
         assert inner not in text, path.name
-    assert export.REDACTED in (folder / "01-leak.html").read_text()
+    assert redaction.REDACTED in (folder / "01-leak.html").read_text()
 
 
 def test_a_secret_in_an_error_is_not_told_by_the_verdict_either(lab, tmp_path):
@@ -87,7 +87,7 @@ def test_a_secret_in_an_error_is_not_told_by_the_verdict_either(lab, tmp_path):
     notebook(tmp_path / "notebooks", "01-x.ipynb", f"raise ValueError('password={password}')")
     code, folder, index = written(lab, tmp_path)
     assert code == 1 and all(password not in p.read_text() for p in folder.iterdir())
-    assert export.REDACTED in index
+    assert redaction.REDACTED in index
 
 
 def test_parameters_reach_their_notebook_and_only_chooses(lab, tmp_path):
@@ -210,12 +210,12 @@ def test_the_private_key_of_the_lab_is_among_its_secrets(lab):
     body = "b3BlbnNzaC1rZXk\nQyNTUxOQAAACDplanted\n"
     (lab.home / "id_ed25519").write_text(f"-----BEGIN X-----\n{body}-----END X-----\n")
     (lab.home / "id_ed25519.pub").write_text("ssh-ed25519 public\n")
-    secrets = export.secrets(lab)
+    secrets = redaction.secrets(lab)
     assert "QyNTUxOQAAACDplanted" in secrets.values()
     assert set(settings.SECRETS) < set(secrets)
-    assert export.redact("key QyNTUxOQAAACDplanted", secrets) == (
+    assert redaction.redact("key QyNTUxOQAAACDplanted", secrets) == (
         "key [redacted]", ["id_ed25519 line 2"])
 
 
 def test_a_text_without_secrets_is_left_as_it_is(lab):
-    assert export.redact("nothing here", export.secrets(lab)) == ("nothing here", [])
+    assert redaction.redact("nothing here", redaction.secrets(lab)) == ("nothing here", [])
