@@ -1,6 +1,7 @@
 """Faults on the standing lab: what a client sees of them, and that everything comes back."""
 
 import threading
+import time
 
 import pytest
 
@@ -183,23 +184,23 @@ def test_any_service_may_be_killed_or_frozen(whole, tmp_path, name, service):
 
 LISTEN = """my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 7171, ReuseAddr => 1) or die;
     my $c = $s->accept; 1 while sysread $c, my $b, 65536; print $c "k" """
-SEND = """my $c = IO::Socket::INET->new("$ARGV[0]:7171") or die; my $t = time;
-    print $c "x" x 500_000; $c->flush; $c->shutdown(1); sysread $c, my $b, 1; print time - $t"""
+SEND = """my $c = IO::Socket::INET->new("$ARGV[0]:7171") or die; print $c "x" x 500_000;
+    $c->flush; $c->shutdown(1); sysread $c, my $b, 1"""
 
 
 def transfer(lab) -> float:
     """Return the seconds that half a megabyte takes from one Pi to another."""
     one, two, *_ = nodes.all(lab)
-    listening = threading.Thread(target=two.run, args=(
-        ["timeout", "60", "perl", "-MIO::Socket::INET", "-e", LISTEN],))
+    perl = ["timeout", "30", "perl", "-MIO::Socket::INET", "-e"]
+    listening = threading.Thread(target=two.run, args=([*perl, LISTEN],))
     listening.start()
 
     def send() -> float:
-        done = one.run(["perl", "-MIO::Socket::INET", "-MTime::HiRes=time", "-e", SEND,
-                        two.address], check=False)
+        start = time.monotonic()
+        done = one.run([*perl, SEND, two.address], check=False)
         if done.code:
             raise NotYet(done.err)
-        return float(done.out)
+        return time.monotonic() - start
     took = until(send, what="a listener", timeout=20)
     listening.join()
     return took
@@ -213,7 +214,7 @@ def test_a_slow_network_makes_answers_late_and_loses_no_write(whole, tmp_path):
     before = transfer(whole)
     with faults.slow(whole):
         meanwhile = transfer(whole)
-    assert meanwhile > before + 0.3 and transfer(whole) < meanwhile - 0.3
+    assert meanwhile > before + 0.3 and meanwhile > transfer(whole) + 0.3
 
 
 def test_a_fault_is_refused_while_another_pi_is_dark(whole):
