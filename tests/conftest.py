@@ -87,7 +87,7 @@ def the_engine(request):
 
 
 @pytest.fixture(scope="session")
-def test_lab() -> dict:
+def lab_facts() -> dict:
     """What a lab.toml would say of the lab of the live tests."""
     return TEST_LAB
 

@@ -53,12 +53,12 @@ class Running:
 
 
 @pytest.fixture
-def torn(tmp_path, the_engine, test_lab):
+def torn(tmp_path, the_engine, lab_facts):
     """A lab of which nothing stands yet: the one that all live tests use from then on.
 
     If that one stands already, from --keep-lab, it is a small one, removed at the end.
     """
-    facts = test_lab
+    facts = lab_facts
     if spare := bool(virtual.leftovers(settings.make(facts))):
         facts = {"name": "gislab-torn", "subnet": "172.30.98.0/24", "map_server": "mapserver"}
     file = tmp_path / "lab.toml"
@@ -70,7 +70,7 @@ def torn(tmp_path, the_engine, test_lab):
         assert virtual.leftovers(made) == []
 
 
-def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn, test_lab, request):
+def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn, lab_facts, request):
     """Ctrl-C leaves no riddle: each time one plain line; the same command finishes the rest."""
     file, made = torn
     for stage in ("pi2: made", "registry: has", "joined as manager", "stack gis: deployed"):
@@ -84,7 +84,7 @@ def test_up_is_stopped_at_every_stage_and_goes_on_from_there(torn, test_lab, req
     assert last.end() == 0, "\n".join(last.said)
     assert "everything answers" in last.said[-1]
     cluster.ready(made, timeout=10)
-    if made.name == test_lab["name"]:
+    if made.name == lab_facts["name"]:
         request.getfixturevalue("lab")  # which removes it in the end
 
 
