@@ -19,7 +19,7 @@ from .settings import Lab
 
 DELAY = "50ms"  # of each packet, and so twice that for an answer
 RATE = "2mbit"  # per second, of what one Pi sends to the others in packets larger than
-SMALL = 500  # bytes; a signed heartbeat of Consul has 200 to 400, one of VRRP 40
+SMALL = 500  # bytes; who gossips and who holds the VIP is said in less
 NETEM, HTB = "netem", "htb"
 TOLD = {NETEM: f"each packet {DELAY} later, by tc netem",
         HTB: f"{RATE} per second for packets over {SMALL} bytes, by tc htb; no netem here"}

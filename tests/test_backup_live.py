@@ -63,7 +63,6 @@ def test_wal_reaches_a_repository_that_another_member_is_pushing_to(whole):
     assert repositories(whole, name) == {"pi1", "pi2", "pi3"} and time.monotonic() - start > 5
 
 
-@pytest.mark.long  # notebook 03 drops one and has it back in every run of the tests
 def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, table):
     """All three agree, row by row; and what was there before the restore can be had again."""
     backup.take(whole)

@@ -232,6 +232,16 @@ def test_the_swarm_has_its_quorum_again_when_its_managers_have_power(whole, tmp_
     swarm.ready(whole, timeout=15)
 
 
+def test_the_fault_of_a_killed_driver_is_undone_by_the_next_command(whole):
+    """A driver that dies leaves a dark Pi behind; the next command brings it back."""
+    fault = faults.power_cut(whole)
+    fault.aim()
+    fault.remember()
+    fault.strike()
+    assert experiment.heal(whole) == "power_cut"
+    cluster.ready(whole, timeout=5)
+
+
 def test_a_calm_lab_answers_every_question_on_every_lane(whole):
     lanes = (*probe.LANES, "features")
     first = experiment.first_row(whole)

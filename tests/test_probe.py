@@ -339,7 +339,7 @@ def test_a_late_answer_does_not_delay_the_next_question(web):
     with probe.Probes({"maps": maps(web.url)}, rate=20) as probes:
         probes.watch(1.2)
         asked = len(web.clients)
-    assert asked >= 10  # of 24; a client that waits would have asked once
+    assert asked >= 20  # a client that waits would have asked once
     assert set(probes.samples()["outcome"]) == {"unknown"}
     assert probes.samples()["took"].max() < 2
 

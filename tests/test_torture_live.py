@@ -118,6 +118,16 @@ def test_a_frozen_postgres_is_ended_and_another_member_takes_over(whole):
     assert "T" not in stopped(whole)
 
 
+def test_a_killed_drivers_cut_is_mended_by_the_next_command(whole):
+    fault = faults.primary_cut_off(whole)
+    fault.aim()
+    fault.remember()
+    fault.strike()
+    assert sum(cuts.cuts(whole).values()) == 4
+    assert experiment.heal(whole) == "primary_cut_off"
+    assert sum(cuts.cuts(whole).values()) == 0
+
+
 def test_ctrl_c_in_a_torture_undoes_the_fault_and_reports(whole, tmp_path):
     script = ("import sys; from gislab import settings, torture; lab = settings.make("
               f"{{'name': {whole.name!r}, 'subnet': {whole.subnet!r}}}); "
