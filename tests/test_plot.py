@@ -1,5 +1,6 @@
 """Figures say what they show, clip nothing, and do without colour."""
 
+import dataclasses
 import io
 
 import invented
@@ -61,6 +62,18 @@ def test_a_timeline_shows_who_held_what_beside_the_questions_if_anybody_watched(
     assert ("VIP", round(strike + 0.7, 2)) in begins
     assert ("primary", round(strike + 1.7, 2)) in begins
     assert edge_is_blank(watched)
+
+
+def test_two_that_hold_the_vip_at_a_time_are_drawn_above_each_other_and_told_so():
+    system = [(0.0, "pi1", "vip", "", "here"), (4.0, "pi3", "vip", "", "here"),
+              (7.0, "pi1", "vip", "", "away")]
+    both = plot.timeline(dataclasses.replace(example(), system=run.make(
+        [], settings={}, system=system).system))
+    bars = [bar for bar in both.axes[-1].patches if bar.get_height() == pytest.approx(0.4)]
+    assert [(bar.get_x(), round(bar.get_y(), 2)) for bar in bars] == [(0, -0.4), (4, 0)]
+    names = [text for text in both.axes[-1].texts if text.get_text() in ("pi1", "pi3")]
+    assert len({text.get_position()[1] for text in names}) == len(names) == 2
+    assert "VIP: pi1, at the same time pi3" in both.alt
 
 
 def test_a_lane_that_did_not_recover_is_called_so_and_drawn_without_a_length():

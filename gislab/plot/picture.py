@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 import textwrap
 
@@ -73,17 +74,22 @@ def title(run: Run) -> str:
 def strip(axis, run: Run, held: dict[str, list[holders.Span]]) -> None:
     """Draw who held what: a bar for each, with the name in it; of each Pi in one shade.
 
+    Where two held one thing at a time (a fault), the row is shared out: a lane for each.
+
     held : as holders.spans returns it.
     """
     wide = run.samples["sent"].max() * 0.045  # of a name
     for y, (row, spans) in enumerate(held.items()):
-        for span in spans:
+        lanes = _lanes(spans)
+        high = 0.8 / (1 + max(lanes))
+        for span, lane in zip(spans, lanes, strict=True):
             shade = "#FFFFFF" if row == "maps" else SHADES[(ord(span.who[-1]) - ord("1")) % 3]
-            axis.barh(y, span.end - span.begin, 0.8, left=span.begin, color=shade,
+            middle = y - 0.4 + (lane + 0.5) * high
+            axis.barh(middle, span.end - span.begin, high, left=span.begin, color=shade,
                       edgecolor="black", lw=0.7, zorder=2)
             if span.end - span.begin > (wide if row != "maps" else wide / 4):
-                axis.text((span.begin + span.end) / 2, y, span.who, ha="center", va="center",
-                          fontsize=8, zorder=3)
+                axis.text((span.begin + span.end) / 2, middle, span.who, ha="center",
+                          va="center_baseline", fontsize=8 if high == 0.8 else 6, zorder=3)
     axis.set_yticks(range(len(held)), [holders.ROWS[row] for row in held], fontsize=9)
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(held) - 0.4, -0.6)
@@ -91,8 +97,23 @@ def strip(axis, run: Run, held: dict[str, list[holders.Span]]) -> None:
 
 def told(held: dict[str, list[holders.Span]]) -> list[str]:
     """Say in words what `strip` draws, a text for each row."""
-    return [f"{holders.ROWS[row]}: " + ", then ".join(span.who for span in spans)
+    def joined(former: holders.Span, later: holders.Span) -> str:
+        return ", then " if later.begin >= former.end else ", at the same time "
+
+    return [f"{holders.ROWS[row]}: {spans[0].who}"
+            + "".join(joined(*pair) + pair[1].who for pair in itertools.pairwise(spans))
             for row, spans in held.items()]
+
+
+def _lanes(spans: list[holders.Span]) -> list[int]:
+    """Return for each span, in the order of their begins, the first lane that is free by then."""
+    until: list[float] = []  # when a lane is free again
+    found = []
+    for span in spans:
+        lane = next((n for n, end in enumerate(until) if end <= span.begin), len(until))
+        until[lane:lane + 1] = [span.end]
+        found.append(lane)
+    return found
 
 
 def wrap(text: str, width: int = 24) -> str:
