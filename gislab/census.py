@@ -52,14 +52,15 @@ def things(lab: Lab, kinds: Iterable[str] = KINDS, pis: Iterable[str] = ()
                              else column)
 
 
-def kill_each(lab: Lab, what: pd.DataFrame, *, before: float = 2, during: float = 2,
+def kill_each(lab: Lab, what: pd.DataFrame, *, before: float = 2, during: float = 3,
               after: float = 1, recovery: float = 30, folder: str | Path | None = None,
               say=print, **how) -> list[Run]:
     """Kill each of `things` once, one after another, and return a run for each.
 
     Parameters
     ----------
-    before, during, after, recovery : float, seconds; see experiment.measure, as `how`.
+    before, during, after, recovery : float, seconds; see experiment.measure, as `how`. Of a dead
+        Consul server the primary beside it hears after two seconds (gossip, then Patroni's look).
     folder : where the runs are kept, as 001, 002, ...; a new one under runs/ by default. With one
         that is there, it goes on from it.
     """

@@ -101,6 +101,26 @@ def test_nothing_has_recovered_before_what_was_asked_is_answered():
     assert 1.4 < over - bad["sent"].iloc[0] < 2.5
 
 
+class Late(Hangs):
+    """While one late answer is waited for, another question begins to hang."""
+
+    async def ask(self, number):
+        if number == 20:
+            await asyncio.sleep(0.4)
+        return await super().ask(number - 20)  # the 30th hangs
+
+
+def test_what_begins_to_hang_while_an_answer_is_waited_for_is_seen_too():
+    noted = []
+    with probe.Probes({"maps": Late([True])}, rate=50) as probes:
+        probes.watch(0.5)
+        experiment.recovered(probes, 10, lambda *event: noted.append(event), steady=0.3)
+        over = probes.now()
+    bad = probes.samples().query("outcome != 'ok'")
+    assert len(bad) == 1 and not noted
+    assert over - bad["sent"].iloc[0] > Late.timeout
+
+
 def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_path):
     lab, whole, fault, writer = bench
     measured = experiment.measure(lab, fault, **QUICK, folder=tmp_path / "run")

@@ -1,5 +1,6 @@
 """The set-up of 2016 takes the place of ours and gives it back, whatever happens in between."""
 
+import dataclasses
 import fcntl
 import re
 import subprocess
@@ -16,6 +17,7 @@ from gislab import (
     experiment,
     faults,
     faults2016,
+    images,
     nodes,
     question,
     reads,
@@ -24,6 +26,7 @@ from gislab import (
     stack,
     vip,
     wait,
+    wars,
 )
 from gislab.shell import Result
 from gislab.stack import compose
@@ -159,12 +162,19 @@ def test_the_next_stack_waits_until_the_network_of_the_last_is_gone(paper, swarm
     assert "waiting for the stack's network to be gone: pi2 still has the network" in told
 
 
-def test_a_lab_with_geoserver_is_refused_before_anything_is_touched(paper, swarm, monkeypatch):
-    monkeypatch.setattr(type(paper), "serves", "geoserver")
-    with pytest.raises(setup2016.SetUpError, match='map_server = "mapserver"'), \
-            setup2016.standing(paper, say=quiet):
-        pytest.fail("it does not stand")
-    assert swaps(swarm) == [] and not setup2016.stands(paper)
+def test_a_lab_with_geoserver_has_the_image_of_mapserver_before_anything_is_taken_away(
+        paper, swarm, monkeypatch):
+    ours = dataclasses.replace(paper, map_server="geoserver")
+    monkeypatch.setattr(wars, "identity", lambda lab: "a WAR")
+    given = []
+    for module, name in ((images, "build"), (registry, "push"), (registry, "pull")):
+        monkeypatch.setattr(module, name, lambda lab, say, name=name: given.append(
+            (name, lab.serves, swaps(swarm))))
+    with setup2016.standing(ours, say=quiet):
+        assert given == [(name, "mapserver", []) for name in ("build", "push", "pull")]
+    theirs, back = [command for _, command in swarm.sent("env")]
+    assert f"IMAGE_MAPSERVER={registry.reference(paper, 'mapserver')}" in theirs
+    assert f"IMAGE_MAPSERVER={registry.reference(ours, 'geoserver')}" in back
 
 
 # --- what stands ------------------------------------------------------------------------------

@@ -22,8 +22,6 @@ HOW = {"before": 3, "after": 1, "recovery": 25, "lanes": comparison.LANES}
 @pytest.fixture(scope="module")
 def runs(lab, tmp_path_factory):
     """One run of each fault on the set-up of 2016; ours stands again when they are done."""
-    if lab.serves != "mapserver":
-        pytest.skip("the set-up of 2016 runs with MapServer")
     cluster.ready(lab)
     found = {}
     with setup2016.standing(lab):
