@@ -52,6 +52,45 @@ def test_the_vip_answers_again_after_its_haproxy_is_killed(whole, tmp_path):
     assert vip.holders(whole) != [holder], "the VIP stayed with the Pi whose HAProxy died"
 
 
+SESSION = """export PGPASSWORD=$(cat /run/secrets/gis_password) PGAPPNAME=left_behind
+    echo 'select 1 \\watch i=0.1' | timeout 30 psql -qAt -h "$VIP" -p "$PORT_PRIMARY" -U gis gis
+    echo "ended with $?" """
+
+
+def test_a_session_of_the_former_holders_containers_ends_when_the_vip_leaves(whole):
+    """The next holder knows nothing of it: a reset tells so, not the wait for a lost answer."""
+    former = vip.holder(whole)
+    (node, pgpool), = (pair for pair in stack.containers(whole, "pgpool")
+                       if pair[0].name == former)
+    (_, keepalived), = (pair for pair in stack.containers(whole, "keepalived")
+                        if pair[0].name == former)
+    ended = []
+
+    def ask() -> None:
+        out = node.docker("exec", pgpool, "sh", "-c", SESSION, timeout=60)
+        ended.append((time.monotonic(), out.splitlines()[-1]))
+    session = threading.Thread(target=ask)
+    session.start()
+
+    def open_() -> None:
+        with postgis.connect(whole, port=whole.ports.primary) as connection:
+            if not connection.execute("select 1 from pg_stat_activity where "
+                                      "application_name = 'left_behind'").fetchone():
+                raise NotYet("not yet open")
+    until(open_, what="the session", timeout=20)
+    node.docker("kill", "-s", "TERM", keepalived)
+
+    def gone() -> float:
+        if vip.holder(whole) in (None, former):
+            raise NotYet("not yet moved")
+        return time.monotonic()
+    moved = until(gone, what="another holder of the VIP", timeout=10, every=0.1)
+    session.join()
+    (at, said), = ended
+    assert said == "ended with 2" and at - moved < 3, f"{said} after {at - moved:.1f} s"
+    cluster.ready(whole, timeout=30)
+
+
 def back(run, lane):
     """Return when the first answer came after the lane's last failure: it is right again."""
     asked = run.samples[run.samples["probe"] == lane]

@@ -198,7 +198,7 @@ def test_a_fault_without_a_theory_is_an_error():
 
 @pytest.mark.parametrize("field, path, pattern", [
     ("advert", "images/keepalived/entrypoint.sh", r"ADVERT_INT:=([\d.]+)"),
-    ("watch_every", "images/keepalived/entrypoint.sh", r"read -rt ([\d.]+) -u \"\$idle\""),
+    ("watch_every", "images/keepalived/entrypoint.sh", r"read -rt ([\d.]+) -u \"\$events\""),
     ("watch_fall", "images/keepalived/entrypoint.sh", r"failed >= (\d+)"),
     ("maps", "stack/gis.yml", r"replicas: (\d+)"),
     ("alive_every", "images/postgis/alive.sh", r'read -rt ([\d.]+) -u "\$never" \|\| true'),

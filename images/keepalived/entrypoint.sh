@@ -3,6 +3,7 @@
 set -Eeuo pipefail
 
 WATCHED=/run/gislab/haproxy # 0: HAProxy answers; 1: it does not. Keepalived sees changes by inotify
+EVENTS=/run/gislab/events   # where Keepalived tells what it has become: INSTANCE "gislab" MASTER 250
 
 need() {
     [[ -n "${!1:-}" ]] || { echo "keepalived: $1 is not set, e.g. $1='$2'" >&2; exit 1; }
@@ -32,8 +33,18 @@ remove_stale_vip() {
     ip -o -4 addr show to "$VIP/32" | while read -r line; do
         # shellcheck disable=SC2086
         set -- $line
-        ip addr del "$4" dev "$2" && echo "keepalived: removed a stale $4 from $2"
+        ip addr del "$4" dev "$2" && echo "keepalived: removed a stale $4 from $2" && forget
     done
+}
+
+# Ends the connections that this Pi's own containers have to a VIP that has left. Docker's proxy
+# took them here, where nothing translates their address, and two things outlive the VIP: the
+# proxy's sockets, for whose sake the kernel sends no such packet on (ip_forward drops what has a
+# socket), and the missing translation, without which the next holder's reset finds nobody. A client
+# would wait until its own keepalive gives up; without both it is reset with its next packet.
+forget() {
+    ss --kill --no-header --tcp src "$VIP" > /dev/null || true
+    conntrack --delete --proto tcp --orig-dst "$VIP" > /dev/null || true # 1: there was none
 }
 
 write_config() {
@@ -46,6 +57,8 @@ global_defs {
     vrrp_garp_master_refresh 10   # and always again: a Pi may have been unplugged meanwhile
     vrrp_priority -20             # adverts are due every $ADVERT_INT s, whatever else runs
     vrrp_no_swap
+    vrrp_notify_fifo $EVENTS
+    script_user root              # there is no script; it would look for a user of its own
 }
 vrrp_track_file haproxy {
     file $WATCHED
@@ -80,10 +93,11 @@ haproxy_answers() {
 }
 
 # Four questions a second without starting a single process (a vrrp_script costs a fork and
-# an exec each): bash opens the connection itself and sleeps in `read -t`.
-watch_haproxy() {
-    local idle failed=2 state=1 told=1
-    exec {idle}<> <(:)
+# an exec each): bash opens the connection itself and sleeps in `read -t`, in which it hears
+# of a VIP that has left, too.
+watch() {
+    local events event held=0 failed=2 state=1 told=1
+    exec {events}<> $EVENTS
     while :; do
         if haproxy_answers; then failed=0 state=0; else failed=$((failed + 1)); fi
         exec 3>&- || true
@@ -92,8 +106,22 @@ watch_haproxy() {
             echo $state > $WATCHED
             told=$state
         fi
-        read -rt 0.25 -u "$idle" || true
+        read -rt 0.25 -u "$events" event || continue
+        if [[ "$event" == *" MASTER "* ]]; then
+            held=1
+        elif ((held)); then
+            forget
+            held=0
+        fi
     done
+}
+
+# The watcher may be the part that has ended, and Keepalived's last word unheard.
+stop() {
+    local held
+    held=$(ip -o -4 addr show to "$VIP/32")
+    { kill -TERM %2 2>/dev/null && wait %2; } || true # it may be gone
+    [[ -z "$held" ]] || forget
 }
 
 _main() {
@@ -111,14 +139,16 @@ _main() {
     remove_stale_vip
     write_config
     echo 1 > $WATCHED
-    watch_haproxy &
+    rm -f $EVENTS
+    mkfifo $EVENTS
+    watch &
     keepalived --dont-fork --log-console --vrrp \
         --use-file /run/gislab/keepalived.conf &
     # Without its watcher Keepalived would hold on to the address of a dead HAProxy.
-    trap 'kill -TERM %2; wait %2; exit 0' TERM INT
+    trap 'stop; exit 0' TERM INT
     wait -n
     echo "keepalived: a part has ended; leaving, so that Swarm starts both again" >&2
-    kill -TERM %2 2>/dev/null && wait %2
+    stop
     exit 1
 }
 
