@@ -17,6 +17,7 @@ from .wait import NotYet, until
 
 WHOLE = 180  # seconds for a lab to come back after a fault was undone
 FULL = "/run/gislab/full"  # in a map server's container
+FLOOR = 6 << 20  # bytes; the least that Docker takes for a limit ("docker run", --memory)
 BUSY = 900  # seconds after which a busy process ends by itself, even if nobody undoes it
 
 
@@ -164,19 +165,27 @@ def fast(lab: Lab, target: Target) -> None:
 
 
 def squeeze(lab: Lab, target: Target) -> None:
-    """Leave a container a quarter of the memory that it uses, or as little as the kernel allows.
+    """Leave a container a quarter of the memory that it uses, or as little as the kernel allows,
+    and have somebody ask for more in it, until the kernel has ended what was there before.
 
-    What goes beyond is ended. The figure is that of its control group; the first version of it
-    takes no limit that the container is above of and cannot give up, the second ends it
-    (cgroups(7); runc, "unable to set memory limit").
+    The figure is that of its control group; the first version of it takes no limit that the
+    container is above of and cannot give up, the second ends it (cgroups(7); runc, "unable to
+    set memory limit"). Whom the kernel ends is in proc_pid_oom_score_adj(5): any of the service's
+    own processes sooner than the one that asks.
     """
+    hungry = ("for p in /proc/[0-9]*/oom_score_adj; do echo 1000 > $p; done 2> /dev/null; "
+              "echo 0 > /proc/self/oom_score_adj; "
+              "head -c {left} /dev/zero | tail -c {left} > /dev/null")
     now = ("used=$(docker exec {0} sh -c 'cat /sys/fs/cgroup/memory.current 2>/dev/null || "
            "cat /sys/fs/cgroup/memory/memory.usage_in_bytes') || "
            "{{ echo 'no control group for memory; see docs/faults.md' >&2; exit 1; }}; "
            "for part in 25 40 55 70 85 105; do left=$((used / 100 * part)); "
-           "said=$(docker update --memory $left --memory-swap $left {0} 2>&1) && exit 0; done; "
-           'echo "$said" >&2; exit 1')
-    nodes.get(lab, target.node).run(["sh", "-ec", now.format(target.container)])
+           "[ $left -ge {floor} ] || left={floor}; "
+           "said=$(docker update --memory $left --memory-swap $left {0} 2>&1) && break; left=; "
+           'done; [ "$left" ] || {{ echo "$said" >&2; exit 1; }}; '
+           "docker exec --privileged --user 0 {0} sh -c '{hungry}' > /dev/null 2>&1 || true")
+    script = now.format(target.container, floor=FLOOR, hungry=hungry.format(left="'$left'"))
+    nodes.get(lab, target.node).run(["sh", "-ec", script])
 
 
 def relieve(lab: Lab, target: Target) -> None:

@@ -140,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("fault", metavar="FAULT", nargs="?", help=", ".join(faults.ALL))
     one.add_argument("--list", action="store_true", help="break nothing; say of each fault what "
                      "one should see, and how it is undone")
-    one.add_argument("--service", help="which one service_killed and service_frozen strike")
+    one.add_argument("--service", help="which one service_killed, service_frozen and "
+                     "memory_limit strike")
     one.add_argument("--pi", help="on which Pi they do")
     one.add_argument("--force", action="store_true", help="even if the Pis that answer and are "
                      "not struck are no majority")

@@ -1,6 +1,7 @@
 """Each fault breaks exactly what its name says, and is undone even when it is interrupted."""
 
 import json
+import os
 import subprocess
 
 import pandas as pd
@@ -392,6 +393,56 @@ def test_a_map_server_has_a_quarter_of_its_memory_and_then_all_that_its_service_
         assert pi == "pi1" and "for part in 25 " in command[2] and "mapserver-on-pi1" in command[2]
     [(pi, command)] = sent(pis, "docker", "update")
     assert pi == "pi1" and command[3] == "805306368" and command[-1] == "mapserver-on-pi1"
+
+
+def test_any_service_may_be_short_of_memory_and_has_its_own_limit_back(pis):
+    for remote in pis.values():
+        remote.answers["docker", "service", "inspect"] = str(256 << 20)
+        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    with faults.named(LAB, "memory_limit", service="haproxy", pi="pi2") as fault:
+        assert fault.title == "haproxy on pi2 short of memory" and "sql" in fault.touches
+        [(pi, command)] = sent(pis, "sh", "-ec")
+        assert pi == "pi2" and "haproxy-on-pi2" in command[2]
+    asked = sent(pis, "docker", "service", "inspect")[-1][1]
+    assert "gis_haproxy" in asked
+    [(pi, command)] = sent(pis, "docker", "update")
+    assert pi == "pi2" and command[3] == str(256 << 20) and command[-1] == "haproxy-on-pi2"
+
+
+@pytest.mark.parametrize("used, least, limit", [
+    (100_000_000, 0, 25_000_000), (100_000_000, 60_000_000, 70_000_000),
+    (4_000_000, 0, 6 << 20)])  # Docker takes no smaller one
+def test_a_service_has_the_least_limit_that_is_taken_and_somebody_who_wants_as_much(
+        pis, tmp_path, used, least, limit):
+    for remote in pis.values():
+        remote.answers["docker", "service", "inspect"] = str(64 << 20)
+        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    with faults.named(LAB, "memory_limit", service="keepalived"):
+        [(_, command)] = sent(pis, "sh", "-ec")
+    docker, told = tmp_path / "docker", tmp_path / "told"
+    docker.write_text(f"#!/bin/sh\necho \"$@\" >> {told}\n"
+                      f"[ $1 = update ] || {{ echo {used}; exit; }}; [ $3 -ge {least} ]\n")
+    docker.chmod(0o755)
+    subprocess.run(command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    *_, update, hungry = told.read_text().splitlines()
+    assert update == f"update --memory {limit} --memory-swap {limit} keepalived-on-pi1"
+    assert hungry.startswith("exec --privileged --user 0 keepalived-on-pi1 sh -c ")
+    assert f"head -c {limit} /dev/zero | tail -c {limit}" in hungry
+
+
+def test_a_limit_that_cannot_be_had_is_told_in_dockers_words(pis, tmp_path):
+    for remote in pis.values():
+        remote.answers["docker", "service", "inspect"] = str(64 << 20)
+        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    with faults.memory_limit(LAB):
+        [(_, command)] = sent(pis, "sh", "-ec")
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n[ $1 = update ] || { echo 90000000; exit; }; "
+                      "echo no such limit >&2; exit 1\n")
+    docker.chmod(0o755)
+    done = subprocess.run(command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "no such limit" in done.stderr
 
 
 def test_what_fills_a_disk_is_removed_and_only_a_disk_of_a_size_is_filled(pis, tmp_path):

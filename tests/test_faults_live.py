@@ -221,6 +221,24 @@ def test_any_service_may_be_killed_or_frozen(whole, tmp_path, name, service):
     assert service in run.settings["title"] and service in run.settings["target"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("service", ["consul", "haproxy", "keepalived", "pgpool", "postgis1"])
+def test_a_service_that_ran_out_of_memory_is_back_within_a_minute(whole, tmp_path, service):
+    run = measured(whole, faults.named(whole, "memory_limit", service=service), tmp_path,
+                   during=10, recovery=5)
+    promise_kept(run)
+    assert _ended_by_the_kernel(whole, service), "nothing was ended"
+    assert run.at("undone") - run.at("strike") < 60
+
+
+def _ended_by_the_kernel(lab, service) -> bool:
+    """Tell whether the kernel has ended a process in one of a service's containers for memory."""
+    found = ("for c in $(docker ps -aq --filter "
+             f"label=com.docker.swarm.service.name=gis_{service}); do docker inspect --format "
+             "'{{.State.OOMKilled}}' $c; done")
+    return any("true" in node.run(["sh", "-c", found]).out for node in nodes.all(lab))
+
+
 LISTEN = """my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 7171, ReuseAddr => 1) or die;
     my $c = $s->accept; 1 while sysread $c, my $b, 65536; print $c "k" """
 SEND = """my $c = IO::Socket::INET->new("$ARGV[0]:7171") or die; print $c "x" x 500_000;

@@ -69,12 +69,19 @@ def service_frozen(lab: Lab, service: str = "haproxy", pi: str = "") -> Fault:
                  undone=THAW)
 
 
-def memory_limit(lab: Lab) -> Fault:
-    """Leave a map server a quarter of the memory that it uses, or as little as can be."""
-    return Fault(lab, "memory_limit", "a map server short of memory", PINK, ("maps",),
-                 victims.container_of("mapserver"), blows.squeeze, blows.relieve,
-                 see="the kernel ends the server or its workers, and HAProxy asks the others; "
-                     "`docker service ps gis_mapserver` may say 137",
+def memory_limit(lab: Lab, service: str = "mapserver", pi: str = "") -> Fault:
+    """Leave a service's container a quarter of the memory that it uses, or as little as can be,
+    and have the kernel end what is in it for want of more.
+
+    By default on the first Pi that runs it; HAProxy and Keepalived where the VIP is. A member of
+    the database is a service of its own: "postgis1".
+    """
+    where = f" on {pi}" if pi else ""
+    return Fault(lab, "memory_limit", f"{service}{where} short of memory", PINK,
+                 ("maps",) if service == "mapserver" else ("vip", "maps", "sql"),
+                 victims.at_the_door(service, pi), blows.squeeze, blows.relieve,
+                 see="the kernel ends the service or its workers, and clients are served by the "
+                     f"others; `docker service ps gis_{service}` may say 137",
                  undone="it has its memory back; if it did not survive, Swarm has replaced it")
 
 

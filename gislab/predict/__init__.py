@@ -73,7 +73,7 @@ def outage(fault: str, probe: str, timing: Timing | None = None) -> Prediction:
         "network_halves": cut_off,
         "lossy": lambda: NO_THEORY,  # by chance
         "slow": lambda: NO_THEORY,  # it depends on the size of the answers
-        "memory_limit": lambda: NONE if sql else NO_THEORY,
+        "memory_limit": lambda: NO_THEORY,  # it says not which service, on which Pi
         "disk_full": lambda: NONE,
     }[fault]()
 
