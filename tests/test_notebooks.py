@@ -109,8 +109,6 @@ def test_it_has_no_path_of_one_machine_and_no_secret(book):
 @pytest.mark.parametrize("path", BOOKS, ids=[path.stem[:2] for path in BOOKS])
 def test_it_runs_to_its_end_on_the_standing_lab(path, whole, tmp_path, monkeypatch):
     """In order, each on what the one before left behind; with its own checks."""
-    if path.stem.startswith("08") and whole.serves != "mapserver":
-        pytest.skip("the set-up of 2016 runs with MapServer")
     toml = tmp_path / "lab.toml"
     toml.write_text(f'name = "{whole.name}"\nsubnet = "{whole.subnet}"\n'
                     f'map_server = "{whole.map_server}"\n')

@@ -315,6 +315,13 @@ def test_services_run_where_they_belong(whole):
 
 
 @pytest.mark.live
+def test_members_that_are_deployed_alike_are_seen_as_alike(whole):
+    """Else every change to another service would hand the primary's role over for nothing."""
+    assert stack.alike(whole, "postgis1", "postgis2")
+    assert stack.alike(whole, "postgis1", "postgis3")
+
+
+@pytest.mark.live
 def test_map_servers_are_scaled_up_and_down_again(whole):
     stack.scale(whole, "mapserver", 4)
     assert len(stack.containers(whole, "mapserver")) == 4
@@ -361,6 +368,7 @@ def template(member: str, image: str = "postgis:1", place: int = 1, **spec) -> s
         "ContainerSpec": {"Image": image, "Hostname": member, "Env": [
             f"MEMBER={member}", "REPOSITORIES=postgis1 postgis2 postgis3"]},
         "Placement": {"Constraints": [f"node.labels.gislab.postgis == {place}"]},
+        "Networks": [{"Target": "nf5q4oh7", "Aliases": [member]}],
         "ForceUpdate": place, **spec})
 
 
@@ -394,7 +402,8 @@ def test_members_are_alike_but_for_their_name_and_place(paper, swarm):
     swarm.answer("docker", "service", "inspect", "gis_postgis2", out=template("postgis2", place=2))
     assert stack.alike(paper, "postgis1", "postgis2")
     for other in (template("postgis2", image="postgis:2"),
-                  template("postgis2", Resources={"Limits": {"MemoryBytes": 1}})):
+                  template("postgis2", Resources={"Limits": {"MemoryBytes": 1}}),
+                  template("postgis2", Networks=[{"Target": "other", "Aliases": ["postgis2"]}])):
         swarm.answer("docker", "service", "inspect", "gis_postgis2", out=other)
         assert not stack.alike(paper, "postgis1", "postgis2")
 

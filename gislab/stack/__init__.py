@@ -67,9 +67,10 @@ def alike(lab: Lab, service: str, other: str) -> bool:
     def common(name: str) -> dict:
         template = _template(lab, name)
         container = template["ContainerSpec"]
-        return {**template, "ForceUpdate": 0, "Placement": {}, "ContainerSpec": {
-            **container, "Hostname": "", "Env": [
-                word for word in container.get("Env", ()) if word != f"MEMBER={name}"]}}
+        networks = [{**network, "Aliases": []} for network in template.get("Networks", ())]
+        return {**template, "ForceUpdate": 0, "Placement": {}, "Networks": networks,
+                "ContainerSpec": {**container, "Hostname": "", "Env": [
+                    word for word in container.get("Env", ()) if word != f"MEMBER={name}"]}}
     return common(service) == common(other)
 
 
