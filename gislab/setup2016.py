@@ -70,6 +70,7 @@ def standing(lab: Lab, say=print) -> Iterator[None]:
     ------
     InUse : another program has it standing at this moment.
     """
+    _bring_image(lab, say)
     with _claimed(lab) as journal:
         journal.write(json.dumps({"setup": NAME}))
         journal.flush()
@@ -88,12 +89,9 @@ def stands(lab: Lab) -> bool:
 def up(lab: Lab, say=print) -> None:
     """Take our stack away, deploy the set-up of 2016 with an empty database, wait for it."""
     until(lambda: _swarm_whole(lab), what="the Swarm", timeout=120, every=1, progress=say)
-    theirs = replace(lab, map_server=MAPS)
-    if lab.serves != MAPS:  # while ours still serves
-        for give in (images.build, registry.push, registry.pull):
-            give(theirs, say=say)
     _clear(lab, say)
-    stack.deploy(theirs, file=FILE, more={"2016-gis.map": catalog.mapfile(lab).encode()}, say=say)
+    stack.deploy(replace(lab, map_server=MAPS), file=FILE,
+                 more={"2016-gis.map": catalog.mapfile(lab).encode()}, say=say)
     ready(lab, say=say)
     say(f"lab {lab.name}: the set-up of 2016 answers at {lab.vip}")
 
@@ -220,6 +218,13 @@ def final_reads(lab: Lab, first: int, end: int, *, timeout: float = 60) -> list[
             raise NotYet(f"{len(found)} of {len(SERVERS)} servers answer")
         return history.reads(found)
     return until(ask, what="both servers to tell their rows", timeout=timeout, every=1)
+
+
+def _bring_image(lab: Lab, say) -> None:
+    """Have every Pi hold the image of its map server, where ours is another one's."""
+    if lab.serves != MAPS:
+        for bring in (images.build, registry.push, registry.pull):
+            bring(replace(lab, map_server=MAPS), say=say)
 
 
 def _swarm_whole(lab: Lab) -> None:
