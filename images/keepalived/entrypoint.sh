@@ -42,9 +42,12 @@ remove_stale_vip() {
 # proxy's sockets, for whose sake the kernel sends no such packet on (ip_forward drops what has a
 # socket), and the missing translation, without which the next holder's reset finds nobody. A client
 # would wait until its own keepalive gives up; without both it is reset with its next packet.
+# Clients from elsewhere are left alone: they reached HAProxy itself, and its last answers to them
+# are still under way (the source of a reply to them is not the VIP).
 forget() {
     ss --kill --no-header --tcp src "$VIP" > /dev/null || true
-    conntrack --delete --proto tcp --orig-dst "$VIP" > /dev/null || true # 1: there was none
+    conntrack --delete --proto tcp --orig-dst "$VIP" --reply-src "$VIP" > /dev/null \
+        || true # there was none
 }
 
 write_config() {
