@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -48,12 +50,13 @@ def main(words: list[str] | None = None) -> int:
     """Run one verb; 0 when it did what was asked, 1 with one clear line when it did not."""
     options = _parser().parse_args(words)
     try:
-        lab = settings.read(options.lab)
-        if options.lab:
-            os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
-        if options.heals and not getattr(options, "list", False):
-            experiment.heal(lab, say=_say)
-        return options.do(lab, options) or 0
+        with _ctrl_c_counts():
+            lab = settings.read(options.lab)
+            if options.lab:
+                os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
+            if options.heals and not getattr(options, "list", False):
+                experiment.heal(lab, say=_say)
+            return options.do(lab, options) or 0
     except KeyboardInterrupt:
         CONSOLE.print("stopped; nothing is lost: the same command goes on from here")
         return 130
@@ -61,6 +64,26 @@ def main(words: list[str] | None = None) -> int:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"gislab: {text}", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _ctrl_c_counts():
+    """Have a Ctrl-C come again that came while an object was taken apart: Python ignores that one.
+
+    Not at once, or it would come while the hook is at work, and be ignored as well.
+    """
+    told = sys.unraisablehook
+
+    def insist(failed) -> None:
+        if issubclass(failed.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            told(failed)
+    sys.unraisablehook = insist
+    try:
+        yield
+    finally:
+        sys.unraisablehook = told
 
 
 def _parser() -> argparse.ArgumentParser:

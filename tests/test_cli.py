@@ -1,8 +1,10 @@
 """The verbs of a shell: each does one thing, and says in one line what is wrong."""
 
 import contextlib
+import signal
 import subprocess
 import sys
+import time
 
 import invented
 import pandas as pd
@@ -129,6 +131,24 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli.cluster, "down", interrupt)
     assert cli.main(["down"]) == 130
     assert "stopped; nothing is lost: the same command goes on" in capsys.readouterr().out
+
+
+def test_a_ctrl_c_that_comes_while_an_object_is_taken_apart_counts(monkeypatch):
+    """Python ignores what is raised there: in `gislab up`, when a pool of connections closed."""
+    class Interrupted:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def work(lab, say):
+        Interrupted()
+        time.sleep(5)
+    monkeypatch.setattr(cli.cluster, "down", work)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
+    try:
+        assert cli.main(["down"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, former[0])
+    assert sys.unraisablehook is former[1]
 
 
 def test_the_doctor_ends_with_1_when_something_is_missing(monkeypatch, capsys):
