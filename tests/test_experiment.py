@@ -89,16 +89,21 @@ class Hangs(Answers):
         return ""
 
 
-def test_nothing_has_recovered_before_what_was_asked_is_answered():
-    """The rest succeeds; the fault would be undone, and the failure counted as its lasting end."""
+def waited_for_the_one_that_hangs(lane, calm: float) -> float:
+    """Return how long after it was sent the lane is called recovered, seconds."""
     noted = []
-    with probe.Probes({"maps": Hangs([True])}, rate=50) as probes:
-        probes.watch(0.4)
+    with probe.Probes({"maps": lane([True])}, rate=50) as probes:
+        probes.watch(calm)
         experiment.recovered(probes, 10, lambda *event: noted.append(event), steady=0.3)
         over = probes.now()
     bad = probes.samples().query("outcome != 'ok'")
     assert len(bad) == 1 and not noted
-    assert 1.4 < over - bad["sent"].iloc[0] < 2.5
+    return over - bad["sent"].iloc[0]
+
+
+def test_nothing_has_recovered_before_what_was_asked_is_answered():
+    """The rest succeeds; the fault would be undone, and the failure counted as its lasting end."""
+    assert 1.4 < waited_for_the_one_that_hangs(Hangs, 0.4) < 2.5
 
 
 class Late(Hangs):
@@ -111,14 +116,7 @@ class Late(Hangs):
 
 
 def test_what_begins_to_hang_while_an_answer_is_waited_for_is_seen_too():
-    noted = []
-    with probe.Probes({"maps": Late([True])}, rate=50) as probes:
-        probes.watch(0.5)
-        experiment.recovered(probes, 10, lambda *event: noted.append(event), steady=0.3)
-        over = probes.now()
-    bad = probes.samples().query("outcome != 'ok'")
-    assert len(bad) == 1 and not noted
-    assert over - bad["sent"].iloc[0] > Late.timeout
+    assert waited_for_the_one_that_hangs(Late, 0.5) > Late.timeout
 
 
 def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_path):

@@ -384,10 +384,15 @@ def test_the_registry_is_frozen_where_it_is_and_goes_on(pis, monkeypatch):
     assert done == ["frozen", "goes on"] and sent(pis, "docker") == []
 
 
-def test_a_map_server_has_a_quarter_of_its_memory_and_then_all_that_its_service_allows(pis):
+def allow(pis, limit: int) -> None:
+    """Have each service be allowed so many bytes of memory, and every change of that succeed."""
     for remote in pis.values():
-        remote.answers["docker", "service", "inspect"] = str(768 << 20)
+        remote.answers["docker", "service", "inspect"] = str(limit)
         remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+
+
+def test_a_map_server_has_a_quarter_of_its_memory_and_then_all_that_its_service_allows(pis):
+    allow(pis, 768 << 20)
     with faults.memory_limit(LAB):
         [(pi, command)] = sent(pis, "sh", "-ec")
         assert pi == "pi1" and "for part in 25 " in command[2] and "mapserver-on-pi1" in command[2]
@@ -396,9 +401,7 @@ def test_a_map_server_has_a_quarter_of_its_memory_and_then_all_that_its_service_
 
 
 def test_any_service_may_be_short_of_memory_and_has_its_own_limit_back(pis):
-    for remote in pis.values():
-        remote.answers["docker", "service", "inspect"] = str(256 << 20)
-        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    allow(pis, 256 << 20)
     with faults.named(LAB, "memory_limit", service="haproxy", pi="pi2") as fault:
         assert fault.title == "haproxy on pi2 short of memory" and "sql" in fault.touches
         [(pi, command)] = sent(pis, "sh", "-ec")
@@ -414,9 +417,7 @@ def test_any_service_may_be_short_of_memory_and_has_its_own_limit_back(pis):
     (4_000_000, 0, 6 << 20)])  # Docker takes no smaller one
 def test_a_service_has_the_least_limit_that_is_taken_and_somebody_who_wants_as_much(
         pis, tmp_path, used, least, limit):
-    for remote in pis.values():
-        remote.answers["docker", "service", "inspect"] = str(64 << 20)
-        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    allow(pis, 64 << 20)
     with faults.named(LAB, "memory_limit", service="keepalived"):
         [(_, command)] = sent(pis, "sh", "-ec")
     docker, told = tmp_path / "docker", tmp_path / "told"
@@ -431,9 +432,7 @@ def test_a_service_has_the_least_limit_that_is_taken_and_somebody_who_wants_as_m
 
 
 def test_a_limit_that_cannot_be_had_is_told_in_dockers_words(pis, tmp_path):
-    for remote in pis.values():
-        remote.answers["docker", "service", "inspect"] = str(64 << 20)
-        remote.answers["docker", "update"] = remote.answers["sh", "-ec"] = ""
+    allow(pis, 64 << 20)
     with faults.memory_limit(LAB):
         [(_, command)] = sent(pis, "sh", "-ec")
     docker = tmp_path / "docker"
