@@ -42,7 +42,7 @@ def measure(lab: Lab, title: str, do: Callable[[], object], *, before: float = 5
                          rate=rate, layer=layer)
     events: list[tuple] = []
     with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, layer=layer,
-                                                first=first) as probes:
+                                                first=first, warm=probe.WARM) as probes:
         probes.watch(before)
         events.append((probes.now(), "strike", title, name))
         try:

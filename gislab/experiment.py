@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -64,7 +63,8 @@ def measure(lab: Lab, fault: Fault | str, *, before: float = 5, during: float = 
     first = (there.first_row if there else first_row)(lab)
     events: list[tuple] = []
     with watch.Watch(lab) as watched, probe.vip(lab, lanes=lanes, rate=rate, timeout=timeout,
-                                                first=first, layer=layer) as probes:
+                                                first=first, layer=layer,
+                                                warm=probe.WARM) as probes:
         def note(kind: str, what: str = "") -> None:
             events.append((probes.now(), kind, what, fault.name))
 
@@ -198,32 +198,8 @@ def recovered(probes: probe.Probes, timeout: float, note, steady: float = 1.5) -
 
     That it has not within `timeout` seconds is noted as an event, and is a result.
     """
-    # Some questions have no answer yet. The answered ones decide, if there are enough of them;
-    # and then what was asked before that moment must be answered, too. That may have taken a
-    # while, in which other ones may have begun to hang: so this is asked a second time.
-    enough = {lane: max(3, int(rate * steady / 2)) for lane, rate in probes.rates.items()}
-    well = math.inf  # since when all lanes have succeeded for so long
-    sure = False
-
-    def ask() -> None:
-        nonlocal well, sure
-        now = probes.now()
-        since = now - steady
-        bad = [lane for lane, outcomes in probes.recent(since).items()
-               if len(outcomes) < enough[lane] or set(outcomes) != {"ok"}]
-        if bad:
-            well, sure = math.inf, False
-            probes.watch(0)  # raises if the probes themselves have died
-            raise NotYet(", ".join(bad))
-        well = min(well, now)
-        if probes.waiting() < well:
-            raise NotYet("answers are missing")
-        if not sure:
-            well, sure = now, True
-            raise NotYet("a second look")
-
     try:
-        until(ask, what="every lane to succeed", timeout=timeout, every=0.25)
+        probes.steady(steady, timeout=timeout)
     except WaitTimeout as error:
         note("not recovered", str(error))
 

@@ -42,9 +42,11 @@ from .question import (
     map_url,
 )
 from .settings import Lab
+from .wait import NotYet, WaitTimeout, until
 
 LANES = ("maps", "sql_read", "sql_write", "write_primary")
 PATIENCE = 5.0  # seconds for a map
+WARM = 60.0  # seconds within which a lab must come to answer steadily, or it is not measured
 HALF = 500_000  # numbers per writing lane; a run of 10 Hz lasts 13 hours before they are used up
 
 
@@ -57,15 +59,25 @@ class Probes:
     rate : questions per second: float, for every lane; or name -> float.
     limit : int, how many questions of a lane may wait for their answers; one that comes due
         beyond that is left out. None: as many as there are, which is what an outage looks like.
+    warm : float, seconds within which every lane must come to answer steadily. What is asked
+        until then is not kept, and its numbers are below 0; the clock starts afterwards. Caches
+        that are cold, and sessions still to be opened, make the first seconds of asking slower
+        than the lab is. 0: the first question counts.
+
+    Raises
+    ------
+    WaitTimeout : on entering; the lanes named are not warm.
     """
 
     def __init__(self, lanes: dict[str, Question], *, rate: float | Mapping[str, float] = 10,
-                 limit: int | None = None):
-        self.lanes, self.limit = lanes, limit
+                 limit: int | None = None, warm: float = 0):
+        self.lanes, self.limit, self._warm = lanes, limit, warm
         self.rates = {lane: _of(lane, rate) for lane in lanes}
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._open: set[float] = set()  # likewise: when those were sent that have no answer yet
+        self._counts = threading.Event()  # what is asked from now on
+        self._under_way = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
         self._error: BaseException | None = None
@@ -75,6 +87,19 @@ class Probes:
     def __enter__(self) -> Probes:
         self.began = time.monotonic()
         self._thread.start()
+        try:
+            if self._warm:
+                self.steady(0.5, timeout=self._warm)
+            self._counts.set()
+            self._under_way.wait()
+            self.watch(0)
+        except WaitTimeout as error:
+            self.__exit__()
+            raise WaitTimeout(f"{error}: the lab must answer before it is measured; see: "
+                              "gislab status") from None
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
@@ -108,6 +133,40 @@ class Probes:
         """Return when the oldest question was sent that has no answer yet; inf without one."""
         return min(self._open.copy(), default=math.inf)
 
+    def steady(self, seconds: float, *, timeout: float) -> None:
+        """Wait until every lane has succeeded, and nothing else, for `seconds`.
+
+        At least for the length of five questions of the slowest lane.
+
+        Raises
+        ------
+        WaitTimeout : that was not so within `timeout` seconds; names the lanes.
+        """
+        # Some questions have no answer yet. The answered ones decide, if there are enough of
+        # them; and then what was asked before that moment must be answered, too. That may have
+        # taken a while, in which other ones may have begun to hang: so it is asked a second time.
+        seconds = max(seconds, 5 / min(self.rates.values()))
+        enough = {lane: max(3, int(rate * seconds / 2)) for lane, rate in self.rates.items()}
+        well = math.inf  # since when all lanes have succeeded for so long
+        sure = False
+
+        def ask() -> None:
+            nonlocal well, sure
+            now = self.now()
+            bad = [lane for lane, outcomes in self.recent(now - seconds).items()
+                   if len(outcomes) < enough[lane] or set(outcomes) != {"ok"}]
+            if bad:
+                well, sure = math.inf, False
+                self.watch(0)  # raises if the probes themselves have died
+                raise NotYet(", ".join(bad))
+            well = min(well, now)
+            if self.waiting() < well:
+                raise NotYet("answers are missing")
+            if not sure:
+                well, sure = now, True
+                raise NotYet("a second look")
+        until(ask, what="every lane to succeed", timeout=timeout, every=0.25)
+
     def lateness(self) -> dict[str, float]:
         """Return how late questions were sent, in seconds: median, p99, most.
 
@@ -124,26 +183,38 @@ class Probes:
         except BaseException as error:  # noqa: BLE001  shown by watch(), in the caller's thread
             self._error = error
             self._stop.set()
+        finally:
+            self._under_way.set()
 
     async def _all(self) -> None:
         try:
-            await asyncio.gather(*(self._steadily(n, q, i / len(self.lanes))
-                                   for i, (n, q) in enumerate(self.lanes.items())))
+            if self._warm:
+                await self._steadily_all(self._counts, warm=True)
+                self._samples, self._open, self._late = [], set(), []
+            self.began = time.monotonic()
+            self._under_way.set()
+            await self._steadily_all(self._stop)
         finally:
             for question in self.lanes.values():
                 await question.close()
 
-    async def _steadily(self, name: str, question: Question, phase: float) -> None:
+    async def _steadily_all(self, end: threading.Event, *, warm: bool = False) -> None:
         # The lanes are shifted against each other, so that not all ask in the same instant.
+        await asyncio.gather(*(self._steadily(n, q, i / len(self.lanes), end, warm)
+                               for i, (n, q) in enumerate(self.lanes.items())))
+
+    async def _steadily(self, name: str, question: Question, phase: float,
+                        end: threading.Event, warm: bool) -> None:
         asked: set[asyncio.Task] = set()
         number = 0
-        while not self._stop.is_set():
+        while not (end.is_set() or self._stop.is_set()):
             due = (number + phase) / self.rates[name]
             if due > self.now():
                 await asyncio.sleep(min(due - self.now(), 0.2))
                 continue
             if self.limit is None or len(asked) < self.limit:
-                task = asyncio.create_task(self._one(name, question, number, due))
+                task = asyncio.create_task(
+                    self._one(name, question, -1 - number if warm else number, due))
                 asked.add(task)
                 task.add_done_callback(asked.discard)
             number += 1
@@ -172,7 +243,8 @@ class Probes:
 
 
 def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float | Mapping[str, float] = 10,
-        timeout: float | Mapping[str, float] = 2, first: int = 0, layer: str = "alive") -> Probes:
+        timeout: float | Mapping[str, float] = 2, first: int = 0, layer: str = "alive",
+        warm: float = 0) -> Probes:
     """Return the probes that ask the lab's VIP, ready for `with`.
 
     Parameters
@@ -185,6 +257,8 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float | Mapping[str, 
         take longer, as people have more patience than programs, up to PATIENCE.
     first : int, the number of the first row written; each lane has HALF numbers of its own.
     layer : what the maps show; `alive` is in every lab, `countries` needs the data.
+    warm : see Probes; the rows that are written until then have numbers below 0, which no run
+        reads.
     """
     def http(url: str, judge, wait: float) -> Maps:
         return Maps(url, judge=judge, timeout=max(wait, PATIENCE), connect=wait)
@@ -198,7 +272,7 @@ def vip(lab: Lab, *, lanes: tuple[str, ...] = LANES, rate: float | Mapping[str, 
         "write_primary": lambda wait: _writer(lab, lab.ports.primary, timeout=wait,
                                               first=first + HALF),
     }
-    return Probes({lane: make[lane](_of(lane, timeout)) for lane in lanes}, rate=rate)
+    return Probes({lane: make[lane](_of(lane, timeout)) for lane in lanes}, rate=rate, warm=warm)
 
 
 def writers(lab: Lab, *, rate: float = 5, timeout: float = 2, first: int = 0) -> Probes:

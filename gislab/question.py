@@ -126,7 +126,9 @@ class Sql:
         self._open: set[psycopg.AsyncConnection] = set()
 
     def row(self, number: int) -> int | None:
-        return None if self.first is None else self.first + number
+        if self.first is None or number < 0:  # below 0: asked only to be warm, see probe.Probes
+            return None if self.first is None else number
+        return self.first + number
 
     async def ask(self, number: int) -> str:
         end = asyncio.get_running_loop().time() + self.timeout

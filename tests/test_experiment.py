@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import threading
 
 import pandas as pd
 import pytest
@@ -35,7 +36,7 @@ class Answers:
     async def ask(self, number):
         if not self.whole[0]:
             raise probe.Failed("planted")
-        if self.first is not None:
+        if self.first is not None and number >= 0:
             self.held.append(self.row(number))
         return ""
 
@@ -53,10 +54,10 @@ def bench(tmp_path, monkeypatch, pis):
     pis.answer("sh", "-c", out="r:5000/gislab/haproxy:a sha256:1111")
     monkeypatch.setenv("GISLAB_HOME", str(tmp_path))
     lab = settings.make({"map_server": "mapserver"})
-    whole, writer = [True], Answers([True], first=1000)
-    writer.whole = whole
-    monkeypatch.setattr(probe, "vip", lambda lab, **how: probe.Probes(
-        {"maps": Answers(whole), "sql_write": writer}, rate=50))
+    whole = [True]
+    writer = Answers(whole, first=1000)
+    monkeypatch.setattr(probe, "vip", lambda lab, *, warm, **how: probe.Probes(
+        {"maps": Answers(whole), "sql_write": writer}, rate=50, warm=warm))
     monkeypatch.setattr(experiment, "first_row", lambda lab: 1000)
     monkeypatch.setattr(experiment, "final_reads", lambda lab, first, end: history.reads(
         {reader: dict.fromkeys(writer.held, 1) for reader in READERS}))
@@ -140,6 +141,27 @@ def test_an_experiment_keeps_samples_events_and_rows_on_one_clock(bench, tmp_pat
     assert kept.system["t"].between(0, kept.samples["sent"].max() + 1).all()
     assert 0 <= kept.settings["lateness"]["median"] < 1
     assert kept.settings["recovery"] == 0.3 and kept.settings["lanes"] == list(probe.LANES)
+
+
+def test_a_lab_that_is_slow_to_begin_with_is_measured_once_it_answers_steadily(
+        bench, tmp_path):
+    """Else its first failures would be those of the fault, which had not struck yet."""
+    lab, whole, fault, writer = bench
+    whole[0] = False
+    threading.Timer(1.0, lambda: whole.__setitem__(0, True)).start()
+    measured = experiment.measure(lab, fault, **{**QUICK, "recovery": 5}, folder=tmp_path / "run")
+    before = measured.samples[measured.samples["sent"] < measured.at("strike") - 0.05]
+    assert len(before) > 20 and set(before["outcome"]) == {"ok"}
+    assert outage.writes(measured).safe, "what was written to be warm is no row of the run"
+
+
+def test_nothing_is_broken_in_a_lab_that_does_not_answer(bench, monkeypatch):
+    lab, whole, fault, writer = bench
+    whole[0] = False
+    fault.hit = lambda lab, target: pytest.fail("it was struck")
+    monkeypatch.setattr(probe, "WARM", 0.5)
+    with pytest.raises(WaitTimeout, match="maps, sql_write.*before it is measured; see: gislab"):
+        experiment.measure(lab, fault, **QUICK)
 
 
 def test_a_planted_loss_and_an_unknown_that_did_happen_are_told(bench, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from matplotlib.figure import Figure
 
-from gislab import probe, question
+from gislab import probe, question, wait
 
 
 def png(width=question.WIDTH, height=question.HEIGHT) -> bytes:
@@ -395,6 +395,43 @@ def test_a_laptop_that_is_too_busy_to_ask_is_told_and_leaves_no_question_out():
     late = probes.lateness()
     assert 0.3 < late["most"] < 0.7 and late["median"] < 0.2
     assert len(probes.samples()) >= 50  # what was due meanwhile was asked, too
+
+
+class Sleepy(Stalls):
+    """Nothing is answered until it has been asked eight times; it notes the numbers."""
+
+    def __init__(self):
+        self.numbers = []
+
+    async def ask(self, number):
+        self.numbers.append(number)
+        if len(self.numbers) <= 8:
+            raise question.Failed("still cold")
+        return ""
+
+
+def test_what_is_asked_until_the_lanes_are_warm_is_not_kept():
+    lane = Sleepy()
+    with probe.Probes({"maps": lane}, rate=50, warm=5) as probes:
+        assert probes.now() < 0.5, "the clock starts when they are"
+        probes.watch(0.3)
+    samples, cold = probes.samples(), [n for n in lane.numbers if n < 0]
+    assert len(cold) > 8 and len(samples) == len(lane.numbers) - len(cold)
+    assert samples["sent"].iloc[0] < 0.2 and set(samples["outcome"]) == {"ok"}
+    assert lane.numbers == [-1 - n for n in range(len(cold))] + list(range(len(samples)))
+
+
+def test_what_is_written_to_be_warm_is_no_row_of_a_run(database):
+    lane = sql(database, first=10**6)
+    assert [lane.row(n) for n in (-2, -1, 0, 1)] == [-2, -1, 10**6, 10**6 + 1]
+    assert sql(database).row(-1) is None
+
+
+def test_lanes_that_do_not_become_warm_are_named_and_asked_no_longer():
+    probes = probe.Probes({"maps": Sleepy(), "sql_read": Stalls()}, rate=4, warm=1)
+    with pytest.raises(wait.WaitTimeout, match="maps.*must answer before it is measured"):
+        probes.__enter__()
+    assert not probes._thread.is_alive()
 
 
 def test_each_lane_has_a_rate_and_a_timeout_of_its_own(paper, web, database):
