@@ -59,11 +59,13 @@ torture: setup
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
+# What needs no lab is shared by two workers (tests/conftest.py), in the order of the collection.
+WORKERS  := -n 2 --dist loadgroup --no-loadscope-reorder
 test: setup
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 test-pure: setup
-	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(WORKERS) $(ARGS)
 
 # Goes on where it stopped; delete build/bench-database to begin anew.
 bench-database: up

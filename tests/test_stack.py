@@ -204,6 +204,8 @@ def test_waiting_tells_why_a_task_is_missing(paper, swarm):
     rows = [("gis_haproxy.x1", "pi1", "Ready 1 second ago", ""),
             ("gis_haproxy.x1", "pi1", "Rejected 2 seconds ago", TAKEN),
             ("gis_haproxy.x1", "pi1", "Failed 9 minutes ago", '"task: non-zero exit (137)"'),
+            ("gis_mapserver.2", "pi2", "Running 3 hours ago", ""),
+            ("gis_mapserver.2", "pi2", "Failed 3 hours ago", '"task: non-zero exit (255)"'),
             ("gis_pgpool.2", "", "Pending 4 seconds ago", NO_PLACE),
             ("gis_mapserver.1", "pi3", "Starting 2 seconds ago", ""),
             ("gis_consul.x1", "pi2", "Shutdown 1 hour ago", '"task: non-zero exit (1)"')]

@@ -122,17 +122,19 @@ def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
     for line in out.splitlines():
         task = json.loads(line)
         state, _, since = task["CurrentState"].partition(" ")
-        rows.append({"service": task["Name"].removeprefix(NAME + "_").split(".")[0],
+        place = task["Name"].removeprefix(NAME + "_")
+        rows.append({"service": place.split(".")[0], "place": place,
                      "node": task["Node"], "state": state, "since": since,
                      "error": task["Error"].strip('"')})
     return rows
 
 
 def _errors(lab: Lab) -> dict[str, str]:
-    """Return service -> the last error of its tasks, those that have ended among them."""
+    """Return service -> the last error of a task whose place has none that runs now."""
     found: dict[str, str] = {}
+    served: dict[str, bool] = {}  # by place: whether its newest task, which comes first, runs
     for task in _tasks(lab):
-        if task["error"]:
+        if not served.setdefault(task["place"], task["state"] == "Running") and task["error"]:
             where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
             found.setdefault(task["service"], where + task["error"][-200:])
     return found
