@@ -282,12 +282,10 @@ def test_the_way_to_a_map_is_asked_on_a_pi_without_the_vip_and_warmed_up(
 
 def test_the_power_comes_back_even_if_the_probes_have_died(paper):
     class Dead:
-        rates = {"ours": 50}
-
         def now(self):
             return 1.0
 
-        def recent(self, since):
+        def steady(self, seconds, timeout):
             raise RuntimeError("a mistake of ours")
 
     done, events = [], []
