@@ -147,27 +147,26 @@ def down(lab: Lab, say=print) -> None:
 
 def consul_peers(lab: Lab) -> dict[str, str]:
     """Say of each Pi whether its Consul server is `leader`, `server` or has `no vote`."""
-    for node, container in stack.containers(lab, "consul"):
-        out = node.docker("exec", container, "sh", "-c",
-                          "consul operator raft list-peers -token-file /run/secrets/consul_token")
-        rows = [line.split() for line in out.splitlines()[1:]]
-        return {row[0]: {"leader": "leader", "follower": "server"}.get(row[3], row[3])
-                if row[4] == "true" else "no vote" for row in rows}
-    return {}
+    with consul.of(lab) as store:
+        found = store.ask("GET", "operator/raft/configuration").json()["Servers"]
+    return {one["Node"]: "leader" if one["Leader"] else "server" if one["Voter"] else "no vote"
+            for one in found}
 
 
 def map_servers(lab: Lab) -> pd.DataFrame:
     """Ask each map server itself: where it is, whether it is healthy, which catalog it has."""
-    rows = []
-    for node, container in stack.containers(lab, "mapserver"):
-        script = ("curl -s -o /dev/null -w '%{http_code} ' http://localhost:8080/health; "
-                  "curl -sf http://localhost:8080/catalog")
+    script = ("curl -s -o /dev/null -w '%{http_code} ' http://localhost:8080/health; "
+              "curl -sf http://localhost:8080/catalog")
+
+    def ask(pair: tuple[nodes.Node, str]) -> dict[str, str]:
+        node, container = pair
         done = node.run(["docker", "exec", container, "sh", "-c", script], check=False)
         code, _, version = done.out.strip().partition(" ")
-        rows.append({"map server": f"{lab.serves} {container[:8]}", "node": node.name,
-                     "answers": "yes" if code == "200" else f"no ({code or done.err.strip()})",
-                     "catalog": version or "-"})
-    return pd.DataFrame(rows, columns=["map server", "node", "answers", "catalog"])
+        return {"map server": f"{lab.serves} {container[:8]}", "node": node.name,
+                "answers": "yes" if code == "200" else f"no ({code or done.err.strip()})",
+                "catalog": version or "-"}
+    return pd.DataFrame(nodes.each(lab, ask, stack.containers(lab, "mapserver")),
+                        columns=["map server", "node", "answers", "catalog"])
 
 
 def _swarm_whole(lab: Lab) -> None:
@@ -179,7 +178,10 @@ def _tasks_run(lab: Lab) -> None:
 
 
 def _consul_whole(lab: Lab) -> None:
-    peers = _patiently(lambda: consul_peers(lab))
+    try:
+        peers = consul_peers(lab)
+    except consul.ConsulError as error:
+        raise NotYet(str(error)) from None
     voters = [role for role in peers.values() if role in ("leader", "server")]
     if len(voters) < len(lab.machines) or "leader" not in voters:
         raise NotYet(f"{len(voters)} of {len(lab.machines)} servers vote, "

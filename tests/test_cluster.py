@@ -1,9 +1,10 @@
 """The whole lab: everything is there, a second `up` changes nothing, `status` tells it all."""
 
+import httpx
 import pandas as pd
 import pytest
 
-from gislab import backup, cluster, nodes, stack, vip, wait
+from gislab import backup, cluster, consul, nodes, stack, vip, wait
 from gislab.wait import NotYet
 
 
@@ -17,7 +18,7 @@ def test_parts_that_do_not_answer_are_shown_as_such(paper, pis, monkeypatch):
     monkeypatch.setattr(cluster.stack, "tasks", lambda lab: pd.DataFrame(
         columns=["service", "node", "state", "since", "error"]))
     for module, name in ((cluster.vip, "holder"), (cluster.postgis, "members"),
-                         (cluster.stack, "containers")):
+                         (cluster.stack, "containers"), (cluster, "consul_peers")):
         monkeypatch.setattr(module, name, broken)
     now = cluster.status(paper)
     assert now.nodes.consul.tolist() == ["absent"] * 3 and now.nodes.vip.tolist() == [""] * 3
@@ -35,6 +36,19 @@ def test_a_part_that_never_answers_is_named_after_the_wait(paper, monkeypatch):
     monkeypatch.setattr(wait.time, "monotonic", lambda: next(clock))
     with pytest.raises(TimeoutError, match="Consul: .*3 of 3 servers, no leader"):
         cluster.ready(paper, say=lambda text: None, timeout=0)
+
+
+def test_consuls_servers_are_told_by_what_they_are_in_it(paper, monkeypatch):
+    """Three that vote, one of them the leader, are whole; one that has just come back is not."""
+    servers = [{"Node": f"pi{n}", "Leader": n == 2, "Voter": n != 3} for n in (1, 2, 3)]
+    monkeypatch.setattr(consul.Consul, "ask", lambda self, method, path: {
+        ("GET", "operator/raft/configuration"): httpx.Response(200, json={"Servers": servers}),
+    }[method, path])
+    assert cluster.consul_peers(paper) == {"pi1": "server", "pi2": "leader", "pi3": "no vote"}
+    with pytest.raises(NotYet, match="2 of 3 servers vote, one leads"):
+        cluster._consul_whole(paper)
+    servers[2]["Voter"] = True
+    cluster._consul_whole(paper)
 
 
 def test_a_swarm_that_is_not_whole_yet_is_asked_again(paper, pis, monkeypatch):
