@@ -59,13 +59,16 @@ torture: setup
 images: setup
 	@$(GISLAB) images --all $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
-# What needs no lab is shared by two workers (tests/conftest.py), in the order of the collection.
-WORKERS  := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two workers share what needs no engine; the rest has one lab, and the processors to itself. ARGS
+# may choose tests of one kind only: 5 is pytest's word for none.
+PURE     := $(VENV)/bin/python -m pytest -n 2 -m "not live and not arm"
+LIVE     := $(VENV)/bin/python -m pytest -m "live or arm"
 test: setup
-	@$(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
+	@$(PURE) $(ARGS); pure=$$?; test $$pure = 0 -o $$pure = 5 || exit $$pure; \
+	  $(LIVE) $(ARGS); live=$$?; test $$live = 5 && exit $$pure || exit $$live
 
 test-pure: setup
-	@$(VENV)/bin/python -m pytest -m "not live and not arm" $(WORKERS) $(ARGS)
+	@$(PURE) $(ARGS)
 
 # Goes on where it stopped; delete build/bench-database to begin anew.
 bench-database: up

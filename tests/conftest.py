@@ -27,13 +27,10 @@ def pytest_addoption(parser):
                      help="leave the lab of the live tests standing")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Pure tests first: a typing error shows in seconds, not after the lab is up.
 
     Then those that need containers but no lab, before one stands and takes the processors' time.
-    With several workers (-n) each pure test goes to any of them; those of one image's module
-    share its containers and so a worker, and so do all others, which have the one lab.
     """
     if not config.getoption("--long"):
         for item in items:
@@ -42,10 +39,6 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: (item.get_closest_marker("arm") is not None,
                                  item.get_closest_marker("live") is not None,
                                  "lab" in item.fixturenames))
-    for item in items:
-        if item.get_closest_marker("live") or item.get_closest_marker("arm"):
-            alone = item.path.parent.name == "images" and "lab" not in item.fixturenames
-            item.add_marker(pytest.mark.xdist_group(item.path.stem if alone else "lab"))
 
 
 @pytest.fixture
