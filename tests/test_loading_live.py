@@ -67,14 +67,17 @@ def geometries(draw, z):
     axes = 3 if z else 2
     place = st.tuples(*[st.floats(-180, 180) if draw(st.integers(0, 40)) else numbers] * axes)
     line = st.lists(place, min_size=2, max_size=4)
-    area = st.tuples(place, place, place).map(Polygon)
+    # a ring that begins with NaN does not end where it began, and shapely refuses it
+    ring = st.tuples(place, place, place).filter(
+        lambda r: not any(map(math.isnan, r[0][:2])))
+    area = ring.map(Polygon)
     kinds = {"Point": place.map(Point), "LineString": line.map(LineString), "Polygon": area,
              "MultiPoint": st.lists(place, max_size=3).map(shapely.MultiPoint),
              "MultiLineString": st.lists(line, max_size=2).map(shapely.MultiLineString),
              "MultiPolygon": st.lists(area, max_size=2).map(MultiPolygon),
              "empty": st.sampled_from([Point(), LineString(), Polygon(), MultiPolygon(),
                                        GeometryCollection()]),
-             "LinearRing": st.tuples(place, place, place).map(shapely.LinearRing)}
+             "LinearRing": ring.map(shapely.LinearRing)}
     parts = st.one_of(*(one for name, one in kinds.items() if name != "LinearRing"))
     kinds["GeometryCollection"] = st.lists(parts, max_size=3).map(GeometryCollection)
     chosen = draw(st.sampled_from(sorted(kinds) * 3 + ["LinearRing"]))
