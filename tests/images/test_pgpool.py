@@ -112,4 +112,4 @@ def test_a_session_whose_server_has_gone_without_a_word_ends(bench, pool):
     until(lambda: asking(True), what="the question", timeout=10)
     bench.network.disconnect(bench.containers[primary])  # the last test: this one has gone
     connection.pgconn.finish()
-    until(lambda: asking(False), what="the session to be given up", timeout=20)
+    until(lambda: asking(False), what="the session to be given up", timeout=90)
