@@ -108,8 +108,15 @@ def test_a_session_whose_server_has_gone_without_a_word_ends(bench, pool):
         titles = [line[-1] for line in pool.top(ps_args="-eo pid,args")["Processes"]]
         if any(ours in title for title in titles) is not expected:
             raise NotYet("; ".join(titles))
+
+    def arrived() -> None:  # while it is on its way, its retransmission hides that nobody answers
+        with bench.connect(primary) as watching:
+            if not watching.execute("select count(*) from pg_stat_activity where query = %s",
+                                    ["SELECT pg_sleep(600)"]).fetchone()[0]:
+                raise NotYet("the server has not heard it")
     connection.pgconn.send_query(b"SELECT pg_sleep(600)")
     until(lambda: asking(True), what="the question", timeout=10)
+    until(arrived, what="the question", timeout=10)
     bench.network.disconnect(bench.containers[primary])  # the last test: this one has gone
     connection.pgconn.finish()
-    until(lambda: asking(False), what="the session to be given up", timeout=90)
+    until(lambda: asking(False), what="the session to be given up", timeout=20)
