@@ -178,10 +178,7 @@ def _tasks_run(lab: Lab) -> None:
 
 
 def _consul_whole(lab: Lab) -> None:
-    try:
-        peers = consul_peers(lab)
-    except consul.ConsulError as error:
-        raise NotYet(str(error)) from None
+    peers = _patiently(lambda: consul_peers(lab))
     voters = [role for role in peers.values() if role in ("leader", "server")]
     if len(voters) < len(lab.machines) or "leader" not in voters:
         raise NotYet(f"{len(voters)} of {len(lab.machines)} servers vote, "
@@ -249,10 +246,10 @@ def _statistics_answer(lab: Lab) -> None:
 
 
 def _patiently(ask):
-    """Call `ask`; a Pi that fails to answer at this moment means: not yet."""
+    """Call `ask`; a Pi, or Consul, that fails to answer at this moment means: not yet."""
     try:
         return ask()
-    except (CommandFailed, nodes.NodeError, TimeoutError, LookupError,
+    except (CommandFailed, nodes.NodeError, consul.ConsulError, TimeoutError, LookupError,
             json.JSONDecodeError) as error:
         raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
 

@@ -76,8 +76,8 @@ class Probes:
         self._patience = max(question.timeout for question in lanes.values()) + 1
         self._samples: list[tuple] = []  # appended to by one thread, copied by others
         self._open: set[float] = set()  # likewise: when those were sent that have no answer yet
-        self._counts = threading.Event()  # what is asked from now on
-        self._under_way = threading.Event()
+        self._counts = threading.Event()  # the lanes are warm: what is asked from now on counts
+        self._under_way = threading.Event()  # the clock has started
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="probes", daemon=True)
         self._error: BaseException | None = None

@@ -149,7 +149,7 @@ def test_a_lab_that_is_slow_to_begin_with_is_measured_once_it_answers_steadily(
     lab, whole, fault, writer = bench
     whole[0] = False
     threading.Timer(1.0, lambda: whole.__setitem__(0, True)).start()
-    measured = experiment.measure(lab, fault, **{**QUICK, "recovery": 5}, folder=tmp_path / "run")
+    measured = experiment.measure(lab, fault, **QUICK, folder=tmp_path / "run")
     before = measured.samples[measured.samples["sent"] < measured.at("strike") - 0.05]
     assert len(before) > 20 and set(before["outcome"]) == {"ok"}
     assert outage.writes(measured).safe, "what was written to be warm is no row of the run"
