@@ -25,7 +25,8 @@ import httpx
 import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
-MAKING = 10  # connections that a lane makes at a time; a log-in costs both sides a key derivation
+MAKING = 2  # connections that a lane makes at a time; a log-in costs both sides a key derivation
+PACE = 0.25  # seconds after which it begins one more, should none of these come to anything
 MOST = 16  # and has, at most
 LATE = 10.0  # seconds for which an answer is awaited that is too late for its question
 
@@ -100,12 +101,13 @@ class Maps:
 class Sql:
     """One statement over a pool of persistent connections; see the module's text.
 
-    A question takes a connection that is idle, or the first that becomes free or is made. At most
-    MAKING are being made at a time, each with the same patience as a question, and what is made
-    is kept even if the question that asked for it has given up. So is a connection whose answer is
-    late, until that has come: to close it and log in anew would give a busy server more to do, and
-    it does what it was asked in any case. (psycopg_pool pauses ever longer between its attempts;
-    the end of an outage would be found late.)
+    A question takes a connection that is idle, or the first that becomes free or is made. MAKING
+    are being made at a time, and one more after each PACE in which none began, so that a hanging
+    one keeps nobody from finding the end of an outage. Each has the same patience as a question,
+    and is kept even if the question that asked for it has given up. So is a connection whose
+    answer is late, until that has come: to close it and log in anew would give a busy server more
+    to do, and it does what it was asked in any case. (psycopg_pool pauses ever longer between its
+    attempts; the end of an outage would be found late.)
 
     Parameters
     ----------
@@ -122,6 +124,7 @@ class Sql:
         self._idle: list[psycopg.AsyncConnection] = []
         self._waiting: list[asyncio.Future] = []  # who waits for a connection, the oldest first
         self._making: set[asyncio.Task] = set()
+        self._begun = 0.0  # when the youngest of them began, on the clock of the loop
         self._late: set[asyncio.Task] = set()  # answers that come too late for their questions
         self._open: set[psycopg.AsyncConnection] = set()
 
@@ -218,7 +221,11 @@ class Sql:
     def _make(self) -> None:
         waiting = sum(not place.done() for place in self._waiting)
         room = MOST - len(self._open)
-        for _ in range(min(waiting, MAKING, room) - len(self._making)):
+        now = asyncio.get_running_loop().time()
+        for _ in range(min(waiting, room) - len(self._making)):
+            if len(self._making) >= MAKING and now < self._begun + PACE:
+                return  # the next question that waits looks again
+            self._begun = now
             task = asyncio.create_task(self._connect())
             self._making.add(task)
             task.add_done_callback(self._made)
