@@ -26,7 +26,7 @@ import psycopg
 
 WIDTH = HEIGHT = 64  # of the map asked for, in pixels
 MAKING = 2  # connections that a lane makes at a time; a log-in costs both sides a key derivation
-PACE = 0.25  # seconds after which it begins one more, should none of these come to anything
+PACE = 0.25  # seconds without a new one, after which it begins one more beside these
 MOST = 16  # and has, at most
 LATE = 10.0  # seconds for which an answer is awaited that is too late for its question
 
