@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from . import (
     ows,
     postgis,
     registry,
+    scram,
     stack,
     swarm,
     vip,
@@ -85,11 +87,15 @@ def up(lab: Lab, say=print) -> None:
 def serve(lab: Lab, say=print) -> bool:
     """Deploy the stack on a Swarm, until everything answers; return whether anything changed."""
     if stack.outdated(lab):
+        # a GeoServer that is to come needs it; where no database answers, it is done below
+        with contextlib.suppress(psycopg.Error):
+            scram.apply(lab, say=say)
         handover.roll_out(lab, say=say)
     changed = stack.deploy(lab, say=say)
     catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)
     durability.apply(lab, say=say)
+    scram.apply(lab, say=say)
     return changed
 
 

@@ -83,7 +83,7 @@ def test_members_are_rolled_before_a_changed_stack_is_deployed(paper, monkeypatc
     monkeypatch.setattr(cluster.handover, "roll_out", lambda lab, say: done.append("roll"))
     monkeypatch.setattr(cluster.stack, "deploy", lambda lab, say: done.append("deploy"))
     for module, name in ((cluster.catalog, "allow"), (cluster, "ready"),
-                         (cluster.durability, "apply")):
+                         (cluster.durability, "apply"), (cluster.scram, "apply")):
         monkeypatch.setattr(module, name, lambda lab, **how: None)
     cluster.serve(paper)
     assert done == ["roll"] * outdated + ["deploy"]
