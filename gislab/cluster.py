@@ -88,14 +88,14 @@ def serve(lab: Lab, say=print) -> bool:
     """Deploy the stack on a Swarm, until everything answers; return whether anything changed."""
     if stack.outdated(lab):
         # a GeoServer that is to come needs it; where no database answers, it is done below
-        with contextlib.suppress(psycopg.Error):
+        with contextlib.suppress(NotYet):
             scram.apply(lab, say=say)
         handover.roll_out(lab, say=say)
     changed = stack.deploy(lab, say=say)
     catalog.allow(lab, say=say, timeout=120)
     ready(lab, say=say)
     durability.apply(lab, say=say)
-    scram.apply(lab, say=say)
+    until(lambda: scram.apply(lab, say=say), what="the roles of the database", timeout=30)
     return changed
 
 

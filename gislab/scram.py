@@ -15,10 +15,12 @@ import hashlib
 import hmac
 import os
 
+import psycopg
 from psycopg import sql
 
 from .database import connect
 from .settings import Lab
+from .wait import NotYet
 
 ROLES = ("gis", "reader")
 # GeoServer keeps its connections; and pgjdbc before 42.7.4, which older ones bring along, takes
@@ -35,16 +37,19 @@ def apply(lab: Lab, say=print) -> bool:
 
     Raises
     ------
-    psycopg.Error : the database does not answer, or takes no writes.
+    NotYet : the database does not answer, or takes no writes.
     """
     wanted = ITERATIONS[lab.serves]
-    with connect(lab, "postgres", port=lab.ports.primary) as connection:
-        held = dict(connection.execute("select rolname, rolpassword from pg_authid "
-                                       "where rolname = any(%s)", [list(ROLES)]))
-        others = [role for role in ROLES if not held[role].startswith(_head(wanted))]
-        for role in others:
-            connection.execute(sql.SQL("alter role {} password {}").format(
-                sql.Identifier(role), secret(lab.secret(f"{role}_password"), wanted)))
+    try:
+        with connect(lab, "postgres", port=lab.ports.primary) as connection:
+            held = dict(connection.execute("select rolname, rolpassword from pg_authid "
+                                           "where rolname = any(%s)", [list(ROLES)]))
+            others = [role for role in ROLES if not held[role].startswith(_head(wanted))]
+            for role in others:
+                connection.execute(sql.SQL("alter role {} password {}").format(
+                    sql.Identifier(role), secret(lab.secret(f"{role}_password"), wanted)))
+    except psycopg.Error as error:
+        raise NotYet(f"the price of log-ins: {str(error).strip().splitlines()[0]}") from None
     if others:
         say(f"database: {', '.join(others)} log in with SCRAM iterations: {wanted}")
     return bool(others)

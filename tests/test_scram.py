@@ -10,6 +10,7 @@ import pytest
 
 from gislab import cluster, scram
 from gislab.database import connect
+from gislab.wait import NotYet
 
 # RFC 7677, section 3: the whole exchange of the user "user" with the password "pencil".
 SALT = "W22ZaJ0SNY7soEsUEjb6gQ=="
@@ -44,7 +45,7 @@ def test_a_standing_lab_is_ready_for_a_geoserver_before_it_comes(paper, monkeypa
     def absent_at_first(lab, say):
         done.append("log-ins")
         if "ready" not in done:
-            raise psycopg.OperationalError("no server")
+            raise NotYet("no server")
     monkeypatch.setattr(cluster.stack, "outdated", lambda lab: outdated)
     monkeypatch.setattr(cluster.scram, "apply", absent_at_first)
     for module, name in ((cluster.handover, "roll_out"), (cluster.stack, "deploy"),
@@ -54,6 +55,14 @@ def test_a_standing_lab_is_ready_for_a_geoserver_before_it_comes(paper, monkeypa
     cluster.serve(paper)
     assert done == ["log-ins", "roll_out"] * outdated + [
         "deploy", "allow", "ready", "apply", "log-ins"]
+
+
+def test_a_database_that_does_not_answer_is_asked_again(paper, monkeypatch):
+    def connect(*_, **__):
+        raise psycopg.OperationalError("connection failed: no server\nmore")
+    monkeypatch.setattr(scram, "connect", connect)
+    with pytest.raises(NotYet, match="connection failed: no server$"):
+        scram.apply(paper)
 
 
 def iterations(lab):

@@ -22,6 +22,7 @@ from gislab import (
     question,
     reads,
     registry,
+    scram,
     setup2016,
     stack,
     vip,
@@ -48,7 +49,8 @@ def swarm(pis, monkeypatch):
     for ready in (cluster, setup2016):
         monkeypatch.setattr(ready, "ready", lambda lab, **how: None)
     monkeypatch.setattr(catalog, "allow", lambda lab, **how: None)
-    monkeypatch.setattr(durability, "apply", lambda lab, **how: None)
+    for settled in (durability, scram):
+        monkeypatch.setattr(settled, "apply", lambda lab, **how: None)
     pis.answer("docker", "node", "ls", out=node_ls("pi1", "pi2", "pi3"))
     pis.answer("docker", "service", "inspect", out=Result((), 1, "", "no such service"))
     for words in (("docker", "secret"), ("docker", "stack", "rm"), ("docker", "network"),
