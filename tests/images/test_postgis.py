@@ -241,8 +241,14 @@ def test_two_members_that_went_astray_come_back_to_a_primary_that_refuses_writes
     def pause(wanted: bool) -> None:  # meanwhile Patroni lets its members do what they do
         httpx.patch(f"http://{bench.address(primary)}:8008/config", json={"pause": wanted},
                     auth=("patroni", bench.secret["patroni_password"])).raise_for_status()
+
+    def paused() -> None:
+        for member in members:
+            if not httpx.get(f"http://{bench.address(member)}:8008/patroni").json().get("pause"):
+                raise NotYet(f"{member} has not heard of it")
     pause(True)
     try:
+        until(paused, what="a pause", timeout=30)  # else a promoted one is led back at once
         for member in others:
             with bench.connect(member, "postgres") as connection:
                 connection.execute("SELECT pg_promote()")
