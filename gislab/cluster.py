@@ -87,9 +87,11 @@ def up(lab: Lab, say=print) -> None:
 def serve(lab: Lab, say=print) -> bool:
     """Deploy the stack on a Swarm, until everything answers; return whether anything changed."""
     if stack.outdated(lab):
-        # a GeoServer that is to come needs it; where no database answers, it is done below
-        with contextlib.suppress(NotYet):
-            scram.apply(lab, say=say)
+        # A GeoServer needs it before it comes, and one that goes until it has gone; where no
+        # database answers, it is done below.
+        if lab.serves == "geoserver":
+            with contextlib.suppress(NotYet):
+                scram.apply(lab, say=say)
         handover.roll_out(lab, say=say)
     changed = stack.deploy(lab, say=say)
     catalog.allow(lab, say=say, timeout=120)

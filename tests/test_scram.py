@@ -37,9 +37,11 @@ def test_no_two_secrets_are_the_same_and_none_holds_the_password():
     assert one != other and "a-password" not in one
 
 
-@pytest.mark.parametrize("outdated", [True, False])
-def test_a_standing_lab_is_ready_for_a_geoserver_before_it_comes(paper, monkeypatch, outdated):
-    """And where no database answers yet, it is so once all is ready."""
+@pytest.mark.parametrize("server, outdated, early", [
+    ("geoserver", True, True), ("geoserver", False, False), ("mapserver", True, False)])
+def test_a_geoserver_can_log_in_as_long_as_there_is_one(
+        paper, monkeypatch, server, outdated, early):
+    """Before it comes and until it has gone; where no database answers yet, once all is ready."""
     done = []
 
     def absent_at_first(lab, say):
@@ -52,8 +54,8 @@ def test_a_standing_lab_is_ready_for_a_geoserver_before_it_comes(paper, monkeypa
                          (cluster.catalog, "allow"), (cluster, "ready"),
                          (cluster.durability, "apply")):
         monkeypatch.setattr(module, name, lambda lab, name=name, **how: done.append(name))
-    cluster.serve(paper)
-    assert done == ["log-ins", "roll_out"] * outdated + [
+    cluster.serve(dataclasses.replace(paper, map_server=server))
+    assert done == ["log-ins"] * early + ["roll_out"] * outdated + [
         "deploy", "allow", "ready", "apply", "log-ins"]
 
 
