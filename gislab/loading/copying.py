@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pyarrow
-from pyarrow import compute
 
 from .columns import BadValue, Column, column
-from .values import Encoded, binary, payload, sizes
+from .values import Encoded, binary, joined, payload, sizes
 
 __all__ = ["BadValue", "Column", "ahead", "column", "stream"]
 
@@ -89,6 +88,4 @@ def _rows(columns: list[Encoded], rows: int) -> memoryview:
         fields, values = [], []
     if fields:
         pieces.append(packed())
-    return payload(compute.binary_join_element_wise(
-        *pieces, pyarrow.scalar(b"", pyarrow.large_binary()), null_handling="replace",
-        null_replacement=b""))
+    return payload(joined(*pieces))

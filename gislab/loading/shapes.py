@@ -10,11 +10,13 @@ import numpy
 import pyproj
 import shapely
 
-from .values import Encoded, listed
+from .values import Encoded, binary, cut, joined, listed
 
 _KINDS = ("Point", "LineString", "LinearRing", "Polygon", "MultiPoint", "MultiLineString",
           "MultiPolygon", "GeometryCollection")  # by shapely's type id
-_POINT, _RING, _COLLECTION = 0, 2, 7
+_POINT, _LINE, _RING, _POLYGON, _COLLECTION = 0, 1, 2, 3, 7
+# WKB's number of a type, and what it counts before the coordinates
+_PLAIN = {_POINT: (1, ()), _LINE: (2, ("corners",)), _POLYGON: (3, ("rings", "corners"))}
 _SRID, _Z = 0x20000000, 0x80000000  # flags of the type number in extended WKB
 
 
@@ -94,24 +96,28 @@ def look(name: str, geometry: geopandas.GeoSeries) -> Layout:
     """Return the layout of a column, or of a part of it, in which PostGIS can keep all of it."""
     code = srid(name, geometry.crs)
     shapes = numpy.asarray(geometry.array)
-    others = set(numpy.unique(shapely.get_srid(shapes)).tolist()) - {0, -1, code}
+    said = shapely.get_srid(shapes)
+    others = set(said[(said > 0) & (said != code)].tolist())
     if others:
         raise MixedCrs(f"column {name} is in EPSG:{code}, but geometries in it say "
                        f"{', '.join(f'EPSG:{c}' for c in sorted(others))}; bring each into one "
                        "CRS with to_crs, then shapely.set_srid(geometry, 0)")
-    kinds = set(numpy.unique(shapely.get_type_id(shapes)).tolist()) - {-1}
-    parts = full = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
+    ids = shapely.get_type_id(shapes)
+    kinds = set((numpy.bincount(ids + 1).nonzero()[0] - 1).tolist()) - {-1}
+    full = shapes if (there := _there(shapes)).all() else shapes[there]
+    parts = full if _COLLECTION in kinds else full[:0]
     while (nested := shapely.get_type_id(parts) == _COLLECTION).any():
         parts = numpy.concatenate([parts[~nested], shapely.get_parts(parts[nested])])
-    if (shapely.get_type_id(parts) == _RING).any() or _RING in kinds:
+    if _RING in kinds or (shapely.get_type_id(parts) == _RING).any():
         raise BadGeometry(f"column {name} holds LinearRings, which WKB does not know; make them "
                           "polygons with shapely.polygons, or lines with shapely.linestrings")
     if shapely.has_m(full).any():
         raise BadGeometry(f"column {name} has measures (M), which GeoDataFrames lose on their "
                           "way back; leave them out with gdf.geometry.force_3d()")
-    found = Layout(code, frozenset(kinds), frozenset(numpy.unique(shapely.has_z(full)).tolist()))
-    _check_finite(name, geometry, found.z == {True})
-    return found
+    high = shapely.has_z(full)
+    z = frozenset([True] * bool(high.any()) + [False] * bool(not high.all()))
+    _check_finite(name, geometry, z == {True})
+    return Layout(code, frozenset(kinds), z)
 
 
 def alike(name: str, layout: Layout) -> Layout:
@@ -123,11 +129,20 @@ def alike(name: str, layout: Layout) -> Layout:
 
 
 def encode(shapes: numpy.ndarray, layout: Layout) -> Encoded:
-    """Return shapes as extended WKB: points as records of one length, others one by one."""
-    if layout.kinds == {_POINT} and not (shapely.is_missing(shapes)
-                                         | shapely.is_empty(shapes)).any():
-        return _points(shapes, layout)
+    """Return shapes as extended WKB.
+
+    Points, lines and polygons without holes are made of all their coordinates at once, others
+    one by one.
+    """
+    if len(layout.kinds) == 1 and layout.kinds <= _PLAIN.keys() and _there(shapes).all() \
+            and not shapely.get_num_interior_rings(shapes).any():
+        return _plain(shapes, layout)
     return listed(_ewkb(shapes, layout))
+
+
+def _there(shapes: numpy.ndarray) -> numpy.ndarray:
+    """Tell of each whether it has coordinates."""
+    return ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
 
 
 def _check_finite(name: str, geometry: geopandas.GeoSeries, has_z: bool) -> None:
@@ -147,16 +162,21 @@ def _ewkb(shapes: numpy.ndarray, layout: Layout) -> numpy.ndarray:
                           byte_order=1)
 
 
-def _points(shapes: numpy.ndarray, layout: Layout) -> numpy.ndarray:
-    """Return points as extended WKB of one length, without a Python object for each."""
-    has_z, code = layout.has_z, layout.code
-    axes = ["x", "y", "z"][:3 if has_z else 2]
-    record = numpy.empty(len(shapes), dtype=[
-        ("order", "u1"), ("type", "<u4"), ("srid", "<u4"), *[(axis, "<f8") for axis in axes]])
+def _plain(shapes: numpy.ndarray, layout: Layout) -> Encoded:
+    """Return shapes of one point, chain or ring each, without a Python object for each."""
+    (kind,) = layout.kinds
+    number, counts = _PLAIN[kind]
+    numbers = shapely.get_coordinates(shapes, include_z=layout.has_z).astype("<f8", copy=False)
+    axes = [("at", "<f8", numbers.shape[1:])] if kind == _POINT else []
+    record = numpy.empty(len(shapes), [("order", "u1"), ("type", "<u4"), ("srid", "<u4"),
+                                       *((count, "<u4") for count in counts), *axes])
     record["order"] = 1  # little-endian
-    record["type"] = 1 | _SRID | _Z * has_z
-    record["srid"] = code
-    for axis, numbers in zip(axes, shapely.get_coordinates(shapes, include_z=has_z).T,
-                             strict=True):
-        record[axis] = numbers
-    return record
+    record["type"] = number | _SRID | _Z * layout.has_z
+    record["srid"] = layout.code
+    if kind == _POINT:
+        record["at"] = numbers
+        return record
+    if kind == _POLYGON:
+        record["rings"] = 1
+    record["corners"] = corners = shapely.get_num_coordinates(shapes)
+    return joined(binary(record), cut(numbers, corners * numbers.strides[0]))

@@ -29,10 +29,23 @@ def binary(values: Encoded) -> pyarrow.LargeBinaryArray:
     """Return records as an Arrow array that looks at the same memory; others as they are."""
     if not isinstance(values, numpy.ndarray):
         return values
-    ends = numpy.arange(len(values) + 1, dtype="i8") * values.itemsize
-    data = numpy.ascontiguousarray(values).view("u1")
+    return cut(values, numpy.full(len(values), values.itemsize))
+
+
+def cut(data: numpy.ndarray, size: numpy.ndarray) -> pyarrow.LargeBinaryArray:
+    """Return an array's bytes as values of these sizes, one behind the other, in its memory."""
+    ends = numpy.zeros(len(size) + 1, "i8")
+    size.cumsum(out=ends[1:])
+    data = numpy.ascontiguousarray(data).reshape(-1).view("u1")
     return pyarrow.LargeBinaryArray.from_buffers(
-        pyarrow.large_binary(), len(values), [None, *map(pyarrow.py_buffer, (ends, data))])
+        pyarrow.large_binary(), len(size), [None, *map(pyarrow.py_buffer, (ends, data))])
+
+
+def joined(*pieces: pyarrow.LargeBinaryArray) -> pyarrow.LargeBinaryArray:
+    """Return for each row its pieces, one behind the other; a NULL adds nothing."""
+    return compute.binary_join_element_wise(
+        *pieces, pyarrow.scalar(b"", pyarrow.large_binary()), null_handling="replace",
+        null_replacement=b"")
 
 
 def sizes(values: pyarrow.LargeBinaryArray, null: int) -> numpy.ndarray:

@@ -24,5 +24,7 @@ case $version in
         ;;
 esac
 rm -rf /opt/geoserver/webapp/data
+# some archives give their files to the owner alone, and the engine is not root
+chmod -R a+rX /opt/geoserver/webapp
 printf "VERSION='%s'\nENGINE='%s'\nPACKAGES='%s'\n" "$version" $engine "$packages" \
     | tee /opt/geoserver/engine

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import threading
+import zipfile
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -71,6 +72,27 @@ def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
             "BASE": images.base(settings.read().architecture)})
     said = "".join(str(line.get("stream", "")) for line in caught.value.build_log)
     assert "set GISLAB_GEOSERVER_WAR" in said
+
+
+@pytest.mark.parametrize("release, servlets", [("2.28.5", "jetty"), ("3.0.1", "tomcat")])
+def test_a_webapp_whose_files_are_its_owners_alone_can_be_read(the_engine, tmp_path, monkeypatch,
+                                                               release, servlets):
+    """As -bin.zip holds it, and as Python's zipfile packs it again; and it gets its engine."""
+    archive = tmp_path / "geoserver-bin.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in ("web.xml", f"lib/gs-main-{release}.jar"):
+            out.writestr(f"webapps/geoserver/WEB-INF/{name}", b"")
+    monkeypatch.setenv("GISLAB_GEOSERVER_WAR", str(archive))
+    context = shutil.copytree(images.FOLDER / "geoserver", tmp_path / "geoserver")
+    wars.place(context)
+    made, _ = the_engine.images.build(path=str(context), target="webapp", rm=True, buildargs={
+        "BASE": images.base(settings.read().architecture)})
+    try:
+        script = "cat /opt/geoserver/engine; find /opt/geoserver ! -perm -o=r"
+        said = the_engine.containers.run(made.id, ["sh", "-c", script], remove=True).decode()
+    finally:
+        the_engine.images.remove(made.id, force=True)
+    assert f"ENGINE='{servlets}'" in said and "/opt/geoserver/webapp" not in said
 
 
 def test_names_the_variable_that_is_missing(war, names_what_is_missing):
