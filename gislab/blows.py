@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import cluster, cuts, delay, nodes, postgis, registry, stack
-from .settings import Lab
+from .settings import PROJECT, Lab
 from .shell import Unreachable
 from .victims import Target
 from .wait import NotYet, until
 
 WHOLE = 180  # seconds for a lab to come back after a fault was undone
 FULL = "/run/gislab/full"  # in a map server's container
+SQUEEZE = PROJECT / "gislab" / "data" / "squeeze.sh"
 FLOOR = 6 << 20  # bytes; the least that Docker takes for a limit ("docker run", --memory)
 BUSY = 900  # seconds after which a busy process ends by itself, even if nobody undoes it
 
@@ -166,26 +167,9 @@ def fast(lab: Lab, target: Target) -> None:
 
 def squeeze(lab: Lab, target: Target) -> None:
     """Leave a container a quarter of the memory that it uses, or as little as the kernel allows,
-    and have somebody ask for more in it, until the kernel has ended what was there before.
-
-    The figure is that of its control group; the first version of it takes no limit that the
-    container is above of and cannot give up, the second ends it (cgroups(7); runc, "unable to
-    set memory limit"). Whom the kernel ends is in proc_pid_oom_score_adj(5): any of the service's
-    own processes sooner than the one that asks.
-    """
-    hungry = ("for p in /proc/[0-9]*/oom_score_adj; do echo 1000 > $p; done 2> /dev/null; "
-              "echo 0 > /proc/self/oom_score_adj; "
-              "head -c {left} /dev/zero | tail -c {left} > /dev/null")
-    now = ("used=$(docker exec {0} sh -c 'cat /sys/fs/cgroup/memory.current 2>/dev/null || "
-           "cat /sys/fs/cgroup/memory/memory.usage_in_bytes') || "
-           "{{ echo 'no control group for memory; see docs/faults.md' >&2; exit 1; }}; "
-           "for part in 25 40 55 70 85 105; do left=$((used / 100 * part)); "
-           "[ $left -ge {floor} ] || left={floor}; "
-           "said=$(docker update --memory $left --memory-swap $left {0} 2>&1) && break; left=; "
-           'done; [ "$left" ] || {{ echo "$said" >&2; exit 1; }}; '
-           "docker exec --privileged --user 0 {0} sh -c '{hungry}' > /dev/null 2>&1 || true")
-    script = now.format(target.container, floor=FLOOR, hungry=hungry.format(left="'$left'"))
-    nodes.get(lab, target.node).run(["sh", "-ec", script])
+    and have somebody ask for more in it; see data/squeeze.sh."""
+    nodes.get(lab, target.node).run(
+        ["bash", "-c", SQUEEZE.read_text(), "squeeze", target.container, str(FLOOR)])
 
 
 def relieve(lab: Lab, target: Target) -> None:

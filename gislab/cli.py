@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pandas as pd
+import psycopg
 from docker.errors import DockerException
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +44,7 @@ from .wait import NotYet
 # in a pipe or a log nobody scrolls sideways: 80 columns would cut headings into pieces
 WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 CONSOLE = Console(soft_wrap=True, highlight=False, width=WIDTH)
-MISTAKES = (ValueError, RuntimeError, TimeoutError, KeyError, DockerException, NotYet)
+MISTAKES = (ValueError, RuntimeError, OSError, KeyError, DockerException, NotYet)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -63,6 +64,10 @@ def main(words: list[str] | None = None) -> int:
     except MISTAKES as error:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"gislab: {text}", file=sys.stderr)
+        return 1
+    except psycopg.Error as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"gislab: the database: {said}; look at it with: gislab status", file=sys.stderr)
         return 1
 
 

@@ -124,7 +124,7 @@ def whole(lab):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Keep the services' logs and the state of every Pi when a live test fails."""
+    """Keep the logs of services and images, and each Pi's state, when a live test fails."""
     outcome = yield
     report = outcome.get_result()
     if report.failed and report.when in ("setup", "call") and item.get_closest_marker("live"):
@@ -156,7 +156,11 @@ def _keep(item) -> Path:
             (folder / f"{node.name}-{title[:50]}.log").write_text(done.out + done.err)
 
     nodes.each(lab, look, nodes.alive(lab))
+    for container in engine.client().containers.list(all=True):
+        if container.attrs["Config"]["Image"].startswith("gislab/"):  # of this machine's own
+            (folder / f"{container.name}.log").write_bytes(container.logs(tail=200))
     return folder
+
 
 # Live tests share two cores with a lab: slow is no failure of a pure test.
 hypothesis.settings.register_profile("lab", deadline=None)

@@ -8,6 +8,7 @@ import time
 
 import invented
 import pandas as pd
+import psycopg
 import pytest
 
 from gislab import cli, doctor, nodes, settings
@@ -110,13 +111,23 @@ def test_a_pi_that_is_not_there_is_not_drained(capsys):
 
 
 @pytest.mark.parametrize("error", [WaitTimeout("the database: not there after 300 s (x)"),
-                                   RuntimeError("gone"), ValueError("bad")])
+                                   RuntimeError("gone"), ValueError("bad"),
+                                   PermissionError(13, "Permission denied", "reports")])
 def test_a_bad_day_is_one_line_and_an_exit_code(monkeypatch, capsys, error):
     def fail(lab, say):
         raise error
     monkeypatch.setattr(cli.cluster, "down", fail)
     assert cli.main(["down"]) == 1
     assert one_line(capsys) == f"gislab: {error}"
+
+
+def test_a_database_that_goes_away_is_one_line_that_says_where_to_look(monkeypatch, capsys):
+    def fail(lab, say):
+        raise psycopg.OperationalError("server closed the connection\nThis probably means")
+    monkeypatch.setattr(cli.cluster, "down", fail)
+    assert cli.main(["down"]) == 1
+    assert one_line(capsys) == ("gislab: the database: server closed the connection; look at it "
+                                "with: gislab status")
 
 
 def test_a_mistake_in_the_program_is_not_hidden(monkeypatch):
