@@ -53,8 +53,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         with _ctrl_c_counts():
             lab = settings.read(options.lab)
-            if options.lab:
-                os.environ["GISLAB_LAB"] = str(Path(options.lab).resolve())  # for notebooks, too
+            _tell_notebooks(options.lab)
             if options.heals and not getattr(options, "list", False):
                 experiment.heal(lab, say=_say)
             return options.do(lab, options) or 0
@@ -69,6 +68,15 @@ def main(words: list[str] | None = None) -> int:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"gislab: the database: {said}; look at it with: gislab status", file=sys.stderr)
         return 1
+
+
+def _tell_notebooks(lab_file: str | None) -> None:
+    """Have the notebooks, which run in a folder of their own, mean the same files by a name."""
+    for name, path in (("GISLAB_LAB", settings.file(lab_file)),
+                       ("GISLAB_HOME", os.environ.get("GISLAB_HOME")),
+                       ("GISLAB_GEOSERVER_WAR", os.environ.get("GISLAB_GEOSERVER_WAR"))):
+        if path:
+            os.environ[name] = str(Path(path).expanduser().absolute())
 
 
 @contextlib.contextmanager

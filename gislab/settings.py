@@ -141,26 +141,37 @@ def root() -> Path:
     return Path(os.environ.get("GISLAB_HOME") or Path.home() / ".gislab").expanduser()
 
 
+def file(path: str | Path | None = None) -> Path | None:
+    """Return the lab.toml that counts, from the root of the disk on; None where there is none.
+
+    Parameters
+    ----------
+    path : a lab.toml; else $GISLAB_LAB, else ./lab.toml or that of the project folder.
+    """
+    path = path or os.environ.get("GISLAB_LAB")
+    if path:
+        return Path(path).expanduser().absolute()
+    found = [p for p in (Path("lab.toml"), PROJECT / "lab.toml") if p.exists()]
+    return found[0].absolute() if found else None
+
+
 def read(path: str | Path | None = None) -> Lab:
     """Read the lab's settings.
 
     Parameters
     ----------
-    path : a lab.toml; else $GISLAB_LAB, else ./lab.toml or that of the project folder,
-        else the virtual lab of three Pis that needs no file at all.
+    path : a lab.toml; else the one that `file` finds, else the virtual lab of three Pis that
+        needs no file at all.
 
     Raises
     ------
     SettingsError : a key or a value is wrong; says which, and what would be right.
     """
-    path = path or os.environ.get("GISLAB_LAB") or None
-    if path is None:
-        found = [p for p in (Path("lab.toml"), PROJECT / "lab.toml") if p.exists()]
-        path = found[0] if found else None
+    path = file(path)
     if path is None:
         return make({})
     try:
-        text = Path(path).read_text()
+        text = path.read_text()
     except OSError as error:
         raise SettingsError("file", str(path), f"cannot be read ({error.strerror}); "
                             "unset GISLAB_LAB to take the virtual lab") from None

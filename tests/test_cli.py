@@ -1,6 +1,7 @@
 """The verbs of a shell: each does one thing, and says in one line what is wrong."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from gislab import cli, doctor, nodes, settings
+from gislab import cli, doctor, nodes, report, settings
 from gislab.shell import Result
 from gislab.wait import WaitTimeout
 
@@ -79,7 +80,7 @@ def test_a_wrong_setting_is_one_line_and_an_exit_code(tmp_path, capsys):
 
 def test_a_settings_file_that_is_not_there_is_one_line(capsys):
     assert cli.main(["--lab", "gone.toml", "up"]) == 1
-    assert "'gone.toml': cannot be read (No such file or directory)" in one_line(capsys)
+    assert "gone.toml': cannot be read (No such file or directory)" in one_line(capsys)
 
 
 def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):
@@ -94,6 +95,28 @@ def test_the_power_of_a_real_pi_is_cut_by_hand(real, capsys, monkeypatch):
     assert cli.main([*real, "power-cut", "pi1"]) == 0
     assert "pi1 is a real Pi: pull the power plug of pi1 now" in capsys.readouterr().out
     assert next(answers, "asked until it was silent") == "asked until it was silent"
+
+
+@pytest.mark.parametrize("words, where", [
+    (["notebooks"], {"lab.toml": ""}), (["notebooks"], {"class.toml": "class.toml"}),
+    (["--lab", "class.toml", "notebooks"], {"class.toml": ""})])
+def test_the_notebooks_mean_the_same_files_as_the_command(tmp_path, monkeypatch, words, where):
+    """They run in a folder of their own, where a relative path leads elsewhere."""
+    (name, given), = where.items()
+    (tmp_path / name).write_text('name = "classroom"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GISLAB_LAB", given)
+    monkeypatch.setenv("GISLAB_HOME", "home")
+    monkeypatch.setenv("GISLAB_GEOSERVER_WAR", "geoserver.war")
+    told = []
+
+    def write(lab, **how):
+        told.append((lab.name, *map(os.environ.get, (
+            "GISLAB_LAB", "GISLAB_HOME", "GISLAB_GEOSERVER_WAR"))))
+    monkeypatch.setattr(report, "write", write)
+    cli.main(words)
+    assert told == [("classroom", *(str(tmp_path / file) for file in (
+        name, "home", "geoserver.war")))]
 
 
 def test_a_catalog_that_cannot_be_read_is_one_line(tmp_path, capsys):
