@@ -49,11 +49,14 @@ def spans(run: Run) -> dict[str, list[Span]]:
 def moves(run: Run, row: str) -> int | None:
     """Return how often `vip` or `primary` went to another one; None if nobody was seen with it.
 
-    One that has lost it, and has it again before anybody else, has not been replaced.
+    One that has lost it, and has it again before anybody else, has not been replaced. One that
+    comes while another has it counts each time, also if that other one has it still when it goes.
     """
     held = spans(run).get(row)
     return None if held is None else sum(
-        former.who != later.who for former, later in itertools.pairwise(held))
+        former.who != later.who or any(one.who != later.who and one.begin <= later.begin < one.end
+                                       for one in held)
+        for former, later in itertools.pairwise(held))
 
 
 def rivals(run: Run) -> list[Span] | None:

@@ -74,6 +74,10 @@ def test_a_second_holder_that_comes_and_goes_is_a_move():
     r = made((0.0, "pi1", "vip", "", "here"), (5.0, "pi2", "vip", "", "here"),
              (5.5, "pi2", "vip", "", "away"))
     assert holders.moves(r, "vip") == 1
+    r = made((0.0, "pi1", "vip", "", "here"), *(
+        (t, "pi2", "vip", "", state) for t, state in ((5.0, "here"), (5.5, "away"),
+                                                      (7.0, "here"), (7.5, "away"))))
+    assert holders.moves(r, "vip") == 2
 
 
 def test_all_that_was_watched_is_told_in_one_order():

@@ -51,6 +51,24 @@ def test_every_pi_tells_what_is_so(whole):
         assert states[name, "task", "haproxy"] == "running"
 
 
+def test_an_address_that_comes_for_less_than_a_look_is_told(whole):
+    """A false takeover is over in some hundredths of a second."""
+    other, *_ = [node for node in nodes.all(whole) if node.name not in vip.holders(whole)]
+    with watch.Watch(whole) as watched:
+        began = time.monotonic()
+        heard(watched, began, [m.name for m in whole.machines])
+        other.run(["sh", "-ec", f"ip addr add {whole.vip}/32 dev lo; ip addr del {whole.vip}/32 "
+                                "dev lo"])
+
+        def told() -> list[str]:
+            states = [state for _, node, kind, _, state in watched.seen(began)
+                      if (node, kind) == (other.name, "vip")]
+            if len(states) < 3:
+                raise NotYet(f"told: {states}")
+            return states
+        assert until(told, what="a visit", timeout=5) == ["away", "here", "away"]
+
+
 def test_watching_costs_a_pi_about_a_hundredth_of_a_processor_and_leaves_nothing(whole):
     with watch.Watch(whole) as watched:
         heard(watched, time.monotonic(), [m.name for m in whole.machines])

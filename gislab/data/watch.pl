@@ -2,8 +2,8 @@
 #
 # gislab/watch.py sends this text to perl on a Pi, with %S before it. Perl, since it is a part of
 # every Debian (perl-base is essential) and speaks to sockets: no process is started for any look.
-# Two streams tell by themselves (Docker's events, a blocking query of Consul); the rest is asked
-# some times a second, each on a connection to this very Pi.
+# Three streams tell by themselves (the kernel's addresses, Docker's events, a blocking query of
+# Consul); the rest is asked some times a second, each on a connection to this very Pi.
 #
 # A line: seconds since this machine's start, kind, what, state, with tabs between; or the seconds
 # alone, four times a second, which says that nothing has changed.
@@ -39,6 +39,24 @@ sub tell_state {
 sub look_at_vip {
     my $own = again($routes) =~ /\|-- \Q$S{vip}\E\n(?:\s+\/\d+ \w+ \w+\n)*?\s+\/32 host LOCAL/;
     tell_state('vip', '', $own ? 'here' : 'away');
+}
+
+# The kernel tells of each address that comes and goes, also between two looks (rtnetlink(7)): 16 is
+# AF_NETLINK, 0x10 the group RTMGRP_IPV4_IFADDR, 20 and 21 the messages RTM_NEWADDR and RTM_DELADDR,
+# 2 the attribute IFA_LOCAL. Where that cannot be had, there are the looks.
+my $addresses;
+socket $addresses, 16, SOCK_RAW, 0 and bind $addresses, pack('SSLL', 16, 0, 0, 0x10)
+    or undef $addresses;
+my $vip = pack('SS', 8, 2) . inet_aton($S{vip});
+
+sub hear_of_addresses {
+    defined recv $addresses, my $text, 1 << 16, 0 or return;
+    while (length $text >= 16) {
+        my ($length, $type) = unpack 'LS', $text;
+        my $message = substr $text, 0, ($length + 3) & ~3, '';
+        next if index($message, $vip) < 0 || $type != 20 && $type != 21;
+        tell_state('vip', '', $type == 20 ? 'here' : 'away');
+    }
 }
 
 # HAProxy's statistics as CSV (Management Guide, 9.1): 0 backend, 1 server, 17 status, 32 type
@@ -159,6 +177,7 @@ while (1) {
     }
     my ($read, $write) = ('', '');
     vec($read, 0, 1) = 1;
+    vec($read, fileno $addresses, 1) = 1 if $addresses;
     for my $ask (@asks) {
         end($ask) if $ask->{socket} && $ask->{limit} && $now > $ask->{since} + $ask->{limit};
         begin($ask) if !$ask->{socket} && $now >= ($ask->{next} // 0);
@@ -169,6 +188,7 @@ while (1) {
     select($read, $write, undef, $pause > 0.01 ? $pause : 0.01) >= 0 or next;
     # nothing is ever said to this program but that the session has ended
     if (vec $read, 0, 1) { sysread STDIN, my $word, 1 << 16 or exit }
+    hear_of_addresses() if $addresses && vec $read, fileno $addresses, 1;
     for my $ask (@asks) {
         next unless $ask->{socket};
         my $number = fileno $ask->{socket};

@@ -50,6 +50,18 @@ forget() {
         || true # there was none
 }
 
+# Adverts are due every $ADVERT_INT s, whatever else runs. A nice value counts among the processes of
+# one control group, here the container's; realtime counts on the whole Pi. A kernel that shares out
+# realtime among control groups (RT_GROUP_SCHED) refuses it to a container.
+scheduling() {
+    if chrt --fifo 1 true 2> /dev/null; then
+        echo 'vrrp_rt_priority 1'
+        echo '    vrrp_rlimit_rttime 200000     # microseconds without a rest; else it is ended'
+    else
+        echo 'vrrp_priority -20'
+    fi
+}
+
 write_config() {
     cat > /run/gislab/keepalived.conf <<CONF
 global_defs {
@@ -58,7 +70,7 @@ global_defs {
     vrrp_garp_master_repeat 3
     vrrp_garp_master_delay 1      # once more after a second, for switches that were asleep
     vrrp_garp_master_refresh 10   # and always again: a Pi may have been unplugged meanwhile
-    vrrp_priority -20             # adverts are due every $ADVERT_INT s, whatever else runs
+    $(scheduling)
     vrrp_no_swap
     vrrp_notify_fifo $EVENTS
     script_user root              # there is no script; it would look for a user of its own
@@ -110,12 +122,14 @@ watch() {
             told=$state
         fi
         read -rt 0.25 -u "$events" event || continue
-        if [[ "$event" == *" MASTER "* ]]; then
-            held=1
-        elif ((held)); then
-            forget
-            held=0
-        fi
+        case $event in
+            *" MASTER "*) held=1 ;;
+            # others tell of a holder that stays one: MASTER_RX_LOWER_PRI, another's advert came
+            *" BACKUP "* | *" FAULT "* | *" STOP "*)
+                ((held == 0)) || forget
+                held=0
+                ;;
+        esac
     done
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -138,6 +139,42 @@ def test_a_killed_keepalived_cleans_up_when_it_returns(pis):
     until(taken, what="the other Pi to take over", timeout=5)
     pis.keepers[first].start()
     assert pis.holder(other_than=first, timeout=10) == other
+
+
+def test_sessions_end_when_the_vip_leaves_and_not_when_a_lower_one_was_heard(pis):
+    """Frozen for a moment, a Pi hears of its successor and keeps the address: it has not left."""
+    pis.holder(timeout=30)
+    pis.keepers["pi2"].restart(timeout=5)  # if it was the quicker one
+    assert pis.holder(other_than="pi2") == "pi1"
+    host, keeper = pis.hosts["pi1"], pis.keepers["pi1"]
+    host.exec_run(["bash", "-c", f"exec 3<>/dev/tcp/{pis.vip}/8404; sleep 60"], detach=True)
+
+    def sessions() -> int:
+        return len(host.exec_run(["ss", "-Htn", "state", "established", "src",
+                                  pis.vip]).output.splitlines())
+
+    def here() -> None:
+        if not sessions():
+            raise NotYet("no session")
+
+    def heard() -> None:
+        if b"with lower priority" not in keeper.logs():
+            raise NotYet("nothing heard of another")
+
+    def gone() -> None:
+        if sessions():
+            raise NotYet("the session stands")
+    until(here, what="a session", timeout=5)
+    keeper.pause()
+    time.sleep(1)  # more than three adverts
+    keeper.unpause()
+    until(heard, what="the other's advert", timeout=5)
+    assert pis.holder() == "pi1"
+    time.sleep(1)  # it tells its watcher four times a second
+    assert sessions(), "a session ended, though the address stayed"
+    pis.proxies["pi1"].pause()  # a dead one would end it by itself
+    pis.holder(other_than="pi1")
+    until(gone, what="the session's end", timeout=5)
 
 
 def _tracked(container) -> None:
