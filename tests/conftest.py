@@ -156,7 +156,7 @@ def _keep(item) -> Path:
             (folder / f"{node.name}-{title[:50]}.log").write_text(done.out + done.err)
 
     nodes.each(lab, look, nodes.alive(lab))
-    for container in engine.client().containers.list(all=True):
+    for container in engine.client().containers.list(all=True, ignore_removed=True):
         if container.attrs["Config"]["Image"].startswith("gislab/"):  # of this machine's own
             (folder / f"{container.name}.log").write_bytes(container.logs(tail=200))
     return folder

@@ -53,6 +53,7 @@ sub hear_of_addresses {
     defined recv $addresses, my $text, 1 << 16, 0 or return;
     while (length $text >= 16) {
         my ($length, $type) = unpack 'LS', $text;
+        last if $length < 16;
         my $message = substr $text, 0, ($length + 3) & ~3, '';
         next if index($message, $vip) < 0 || $type != 20 && $type != 21;
         tell_state('vip', '', $type == 20 ? 'here' : 'away');
