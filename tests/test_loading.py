@@ -115,14 +115,14 @@ def test_dates_and_moments_count_from_2000():
 @pytest.mark.parametrize("high", [False, True], ids=["flat", "z"])
 @pytest.mark.parametrize("kind", ["points", "lines", "polygons", "with holes"])
 def test_shapes_that_are_made_at_once_are_the_same_bytes_as_one_by_one(kind, high):
-    areas = datasets.points(50).buffer(1, quad_segs=2)
+    areas = datasets.points(50).set_crs(3857, allow_override=True).buffer(1, quad_segs=2)
     areas = areas.where(numpy.arange(50) % 2 == 0, areas.envelope)  # rings of two lengths
     found = {"points": areas.centroid, "lines": areas.exterior.map(shapely.LineString),
              "polygons": areas, "with holes": areas.where(
                  numpy.arange(50) < 40, areas.difference(areas.scale(0.5, 0.5)))}[kind]
     if high:
         found = found.force_3d(numpy.arange(50.0))
-    assert sent(frame(found), chunk=7)["geom"] == shapes.ewkb(found)
+    assert sent(frame(found, crs=found.crs), chunk=7)["geom"] == shapes.ewkb(found)
 
 
 def test_an_empty_geometry_takes_the_dimensions_of_its_column():

@@ -75,7 +75,7 @@ global_defs {
     vrrp_notify_fifo $EVENTS
     script_user root              # there is no script; it would look for a user of its own
 }
-vrrp_track_file haproxy {
+track_file haproxy {
     file $WATCHED
     weight 0                      # anything but 0 is a fault: the address is given away
 }

@@ -177,6 +177,19 @@ def test_sessions_end_when_the_vip_leaves_and_not_when_a_lower_one_was_heard(pis
     until(gone, what="the session's end", timeout=5)
 
 
+def test_adverts_are_realtime_where_the_kernel_allows_it_and_nice_elsewhere(pis):
+    """Else a Pi whose processors are busy seems dead to the others, and loses the VIP."""
+    keeper = pis.keepers[pis.holder(timeout=30)]
+    allowed = keeper.exec_run(["chrt", "--fifo", "1", "true"]).exit_code == 0
+    said = keeper.exec_run(["sh", "-c", "grep -h '^[0-9]* (keepalived)' /proc/[0-9]*/stat"])
+    # proc_pid_stat(5): fields 19 and 41, after the name, which is the second
+    found = {(int(field[16]), int(field[38])) for field in (
+        line.rpartition(")")[2].split() for line in said.output.decode().splitlines())}
+    realtime = {policy for _, policy in found} & {1, 2}  # SCHED_FIFO, SCHED_RR
+    assert bool(realtime) == allowed
+    assert allowed or -20 in {nice for nice, _ in found}
+
+
 def _tracked(container) -> None:
     if container.exec_run(["cat", "/run/gislab/haproxy"]).output.strip() != b"0":
         raise NotYet("not seen")
