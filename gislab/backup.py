@@ -16,7 +16,7 @@ import pandas as pd
 import psycopg
 
 from . import members, nodes, timelines
-from .database import connect
+from .database import connect, first_line
 from .settings import MEMBERS, Lab
 from .shell import CommandFailed
 from .timelines import Backup, History
@@ -247,7 +247,7 @@ def flush(lab: Lab, say=print) -> str | None:
             connection.execute("select pg_current_xact_id()")
             name, = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
     except psycopg.Error as error:
-        say(f"no primary answers ({str(error).strip().splitlines()[0]}): what was not archived "
+        say(f"no primary answers ({first_line(error)}): what was not archived "
             "yet is taken from the member's disk")
         return None
 

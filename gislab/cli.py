@@ -39,6 +39,7 @@ from . import (
     trials,
     wars,
 )
+from .database import first_line
 from .wait import NotYet
 
 # in a pipe or a log nobody scrolls sideways: 80 columns would cut headings into pieces
@@ -65,8 +66,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"gislab: {text}", file=sys.stderr)
         return 1
     except psycopg.Error as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"gislab: the database: {said}; look at it with: gislab status", file=sys.stderr)
+        print(f"gislab: the database: {first_line(error)}; look at it with: gislab status",
+              file=sys.stderr)
         return 1
 
 

@@ -31,6 +31,7 @@ from . import (
     virtual,
     wars,
 )
+from .database import first_line
 from .settings import Lab
 from .shell import CommandFailed
 from .wait import NotYet, until
@@ -215,7 +216,7 @@ def _sql_answers(lab: Lab) -> None:
                         "SHOW transaction_read_only").fetchone() == ("on",):
                     raise NotYet(f"port {port}: writes are refused, see images/postgis/guard.sh")
         except psycopg.Error as error:
-            raise NotYet(f"port {port}: {str(error).strip().splitlines()[0]}") from None
+            raise NotYet(f"port {port}: {first_line(error)}") from None
 
 
 def _maps_answer(lab: Lab) -> None:

@@ -35,6 +35,11 @@ def connect(lab: Lab, role: str = "gis", port: int | None = None, **options) -> 
         "tcp_user_timeout": 15_000, **options})
 
 
+def first_line(error: psycopg.Error) -> str:
+    """Return what an error says in short; libpq explains itself on more lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def url(lab: Lab, role: str = "gis", port: int | None = None) -> str:
     """Return the address for psql and others, without the password: it would be shown."""
     return f"postgresql://{role}@{lab.vip}:{port or lab.ports.sql}/{NAME}"

@@ -18,7 +18,7 @@ import os
 import psycopg
 from psycopg import sql
 
-from .database import connect
+from .database import connect, first_line
 from .settings import Lab
 from .wait import NotYet
 
@@ -49,7 +49,7 @@ def apply(lab: Lab, say=print) -> bool:
                 connection.execute(sql.SQL("alter role {} password {}").format(
                     sql.Identifier(role), secret(lab.secret(f"{role}_password"), wanted)))
     except psycopg.Error as error:
-        raise NotYet(f"the price of log-ins: {str(error).strip().splitlines()[0]}") from None
+        raise NotYet(f"the price of log-ins: {first_line(error)}") from None
     if others:
         say(f"database: {', '.join(others)} log in with SCRAM iterations: {wanted}")
     return bool(others)

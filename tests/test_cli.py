@@ -78,9 +78,9 @@ def test_a_wrong_setting_is_one_line_and_an_exit_code(tmp_path, capsys):
     assert "lab.toml: vip = '10.0.0.1': is outside the subnet" in one_line(capsys)
 
 
-def test_a_settings_file_that_is_not_there_is_one_line(capsys):
+def test_a_settings_file_that_is_not_there_is_one_line(home, capsys):
     assert cli.main(["--lab", "gone.toml", "up"]) == 1
-    assert "gone.toml': cannot be read (No such file or directory)" in one_line(capsys)
+    assert f"'{home}/gone.toml': cannot be read (No such file or directory)" in one_line(capsys)
 
 
 def test_a_pi_that_is_not_there_is_answered_with_those_that_are(capsys):

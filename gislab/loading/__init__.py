@@ -19,6 +19,7 @@ import shapely
 from psycopg import sql
 
 from .. import database
+from ..database import first_line
 from ..progress import Bar
 from ..settings import Lab
 from . import copying, files, proof, shapes, target
@@ -175,7 +176,7 @@ class _Work:
                 self._inside(connection, batches, bar)
                 self.committing = True
         except (psycopg.errors.UniqueViolation, psycopg.errors.NotNullViolation) as error:
-            said = error.diag.message_detail or f"{_first_line(error)}."
+            said = error.diag.message_detail or f"{first_line(error)}."
             raise DoubleKey(f"{table}: {said} Rows that are there already cannot be appended; say "
                             'if_exists="replace" to load everything anew. An id with gaps or '
                             "doubles: rename it, and rows are numbered") from None
@@ -183,15 +184,15 @@ class _Work:
             raise TableExists(f"{table}: cannot be replaced, {error.diag.message_detail}. Drop "
                               "the view first, or load into another table") from None
         except psycopg.errors.ProgramLimitExceeded as error:
-            raise Refused(f"{table}: {_first_line(error)}. Nothing was loaded") from None
+            raise Refused(f"{table}: {first_line(error)}. Nothing was loaded") from None
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             fate = ("Nothing was sent; see gislab status" if not self.sent else
                     "All or nothing of it was loaded; look which" if self.committing else
                     "Nothing was loaded")
-            raise Interrupted(f"{table}: {_first_line(error)}. {fate}. Load again: it gives no "
+            raise Interrupted(f"{table}: {first_line(error)}. {fate}. Load again: it gives no "
                               'doubles with if_exists="replace", or with a column id') from None
         except psycopg.Error as error:
-            raise Refused(f"{table}: {_first_line(error)}. Nothing was loaded; change the value "
+            raise Refused(f"{table}: {first_line(error)}. Nothing was loaded; change the value "
                           "that it names, or load its column as text") from None
         done = Loaded(table, self.tally.rows, time.monotonic() - start, self.sent / 1e6)
         say(str(done))
@@ -279,7 +280,3 @@ def _columns(gdf: geopandas.GeoDataFrame,
             raise DoubleKey("column 'id' has gaps or doubles; make it unique, or rename it and "
                             "rows are numbered from 1")
     return [copying.column(name, gdf.iloc[:, i]) for i, name in enumerate(names)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

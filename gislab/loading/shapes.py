@@ -97,14 +97,13 @@ def look(name: str, geometry: geopandas.GeoSeries) -> Layout:
     code = srid(name, geometry.crs)
     shapes = numpy.asarray(geometry.array)
     said = shapely.get_srid(shapes)
-    others = set(said[(said > 0) & (said != code)].tolist())
+    others = set(numpy.unique(said[said != 0]).tolist()) - {-1, code}
     if others:
         raise MixedCrs(f"column {name} is in EPSG:{code}, but geometries in it say "
                        f"{', '.join(f'EPSG:{c}' for c in sorted(others))}; bring each into one "
                        "CRS with to_crs, then shapely.set_srid(geometry, 0)")
-    ids = shapely.get_type_id(shapes)
-    kinds = set((numpy.bincount(ids + 1).nonzero()[0] - 1).tolist()) - {-1}
-    full = shapes if (there := _there(shapes)).all() else shapes[there]
+    kinds = set(numpy.unique(shapely.get_type_id(shapes)).tolist()) - {-1}
+    full = shapes[_there(shapes)]
     parts = full if _COLLECTION in kinds else full[:0]
     while (nested := shapely.get_type_id(parts) == _COLLECTION).any():
         parts = numpy.concatenate([parts[~nested], shapely.get_parts(parts[nested])])
@@ -114,10 +113,9 @@ def look(name: str, geometry: geopandas.GeoSeries) -> Layout:
     if shapely.has_m(full).any():
         raise BadGeometry(f"column {name} has measures (M), which GeoDataFrames lose on their "
                           "way back; leave them out with gdf.geometry.force_3d()")
-    high = shapely.has_z(full)
-    z = frozenset([True] * bool(high.any()) + [False] * bool(not high.all()))
-    _check_finite(name, geometry, z == {True})
-    return Layout(code, frozenset(kinds), z)
+    found = Layout(code, frozenset(kinds), frozenset(numpy.unique(shapely.has_z(full)).tolist()))
+    _check_finite(name, geometry, found.z == {True})
+    return found
 
 
 def alike(name: str, layout: Layout) -> Layout:
@@ -134,10 +132,10 @@ def encode(shapes: numpy.ndarray, layout: Layout) -> Encoded:
     Points, lines and polygons without holes are made of all their coordinates at once, others
     one by one.
     """
-    if len(layout.kinds) == 1 and layout.kinds <= _PLAIN.keys() and _there(shapes).all() \
-            and not shapely.get_num_interior_rings(shapes).any():
-        return _plain(shapes, layout)
-    return listed(_ewkb(shapes, layout))
+    plain = len(layout.kinds) == 1 and layout.kinds <= _PLAIN.keys() and _there(shapes).all()
+    if plain and _POLYGON in layout.kinds:
+        plain = not shapely.get_num_interior_rings(shapes).any()
+    return _plain(shapes, layout) if plain else listed(_ewkb(shapes, layout))
 
 
 def _there(shapes: numpy.ndarray) -> numpy.ndarray:
