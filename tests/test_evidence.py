@@ -5,18 +5,25 @@ from types import SimpleNamespace
 
 import pytest
 
+from gislab import engine
 from gislab.shell import Result
 
 HERE = Path(__file__).parent
 NAMES = ("tasks", "containers", "events", "addresses", "memory")
 
 
+def no_engine():
+    raise engine.EngineError("no Docker engine answers")
+
+
 @pytest.fixture
-def fail(paper, pis, tmp_path, monkeypatch, pytestconfig):
+def fail(paper, pis, tmp_path, monkeypatch, pytestconfig, request):
     """Let a test fail, as pytest would; return its report and the folders that were kept."""
     conftest = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins()
                     if getattr(plugin, "__file__", "") == str(HERE / "conftest.py"))
     monkeypatch.setattr(conftest, "EVIDENCE", tmp_path / "failed")
+    if not request.node.get_closest_marker("live"):  # the same with and without an engine
+        monkeypatch.setattr(engine, "client", no_engine)
     for words, out in ((("docker", "stack", "ps"), "gis_haproxy.1"), (("docker", "events"), "die"),
                        (("docker", "ps"), "c1 up"), (("docker", "ps", "-aq"), "c1\nc2"),
                        (("ip",), "eth0"), (("free",), "Mem:"),
@@ -66,3 +73,15 @@ def test_evidence_that_cannot_be_had_does_not_hide_the_failure(fail, pis):
 def test_what_passes_or_needs_no_lab_keeps_nothing(fail, marks, how):
     report, folders = fail(*marks, **how)
     assert report.sections == [] and folders == []
+
+
+@pytest.mark.live
+def test_the_log_of_an_image_that_is_under_test_is_kept(fail, image, the_engine):
+    said = the_engine.containers.run(image("haproxy"), ["-c", "echo a last word"],
+                                     entrypoint="sh", detach=True)
+    try:
+        said.wait()
+        _, (folder,) = fail("live")
+    finally:
+        said.remove(force=True)
+    assert (folder / f"{said.name}.log").read_text() == "a last word\n"
