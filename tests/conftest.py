@@ -76,6 +76,13 @@ def _no_lab_left_in_the_environment(monkeypatch):
     monkeypatch.setenv("GISLAB_LAB", "")
 
 
+@pytest.fixture(autouse=True)
+def _no_engine_for_a_pure_test(request, monkeypatch, tmp_path):
+    """A pure test finds no engine, also where one runs: it is the same on every machine."""
+    if not any(map(request.node.get_closest_marker, ("live", "arm"))):
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+
 @pytest.fixture(scope="session")
 def the_engine(request):
     """The container engine, started where that is possible."""

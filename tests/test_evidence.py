@@ -5,25 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from gislab import engine
 from gislab.shell import Result
 
 HERE = Path(__file__).parent
 NAMES = ("tasks", "containers", "events", "addresses", "memory")
 
 
-def no_engine():
-    raise engine.EngineError("no Docker engine answers")
-
-
 @pytest.fixture
-def fail(paper, pis, tmp_path, monkeypatch, pytestconfig, request):
+def fail(paper, pis, tmp_path, monkeypatch, pytestconfig):
     """Let a test fail, as pytest would; return its report and the folders that were kept."""
     conftest = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins()
                     if getattr(plugin, "__file__", "") == str(HERE / "conftest.py"))
     monkeypatch.setattr(conftest, "EVIDENCE", tmp_path / "failed")
-    if not request.node.get_closest_marker("live"):  # the same with and without an engine
-        monkeypatch.setattr(engine, "client", no_engine)
     for words, out in ((("docker", "stack", "ps"), "gis_haproxy.1"), (("docker", "events"), "die"),
                        (("docker", "ps"), "c1 up"), (("docker", "ps", "-aq"), "c1\nc2"),
                        (("ip",), "eth0"), (("free",), "Mem:"),
