@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+AGAIN = 30.0  # seconds until a reason for waiting is told once more
 
 
 class NotYet(Exception):
@@ -28,21 +29,23 @@ def until(ask: Callable[[], T], *, what: str, timeout: float, every: float = 0.5
     ask : a function without arguments.
     what : the thing waited for, as it reads in "waiting for ...".
     timeout, every : float, seconds; the whole wait, and the pause between two questions.
-    progress : told each new reason for waiting, once.
+    progress : told each reason for waiting as it comes, and not again before AGAIN seconds, also
+        where several take turns, as while a task ends again and again.
 
     Raises
     ------
     WaitTimeout : names `what`, the seconds and the last reason.
     """
     end = time.monotonic() + timeout
-    told = None
+    told: dict[str, float] = {}  # reason: when
     while True:
         try:
             return ask()
         except NotYet as reason:
-            if progress and str(reason) != told:
-                told = str(reason)
-                progress(f"waiting for {what}: {told}")
-            if time.monotonic() + every > end:
+            now = time.monotonic()
+            if progress and now - told.get(str(reason), -AGAIN) >= AGAIN:
+                told[str(reason)] = now
+                progress(f"waiting for {what}: {reason}")
+            if now + every > end:
                 raise WaitTimeout(f"{what}: not there after {timeout:g} s ({reason})") from None
         time.sleep(every)

@@ -210,13 +210,44 @@ def test_waiting_tells_why_a_task_is_missing(paper, swarm):
             ("gis_mapserver.1", "pi3", "Starting 2 seconds ago", ""),
             ("gis_consul.x1", "pi2", "Shutdown 1 hour ago", '"task: non-zero exit (1)"')]
     swarm.answer(*PS, out="\n".join(json.dumps(
-        {"Name": n, "Node": p, "CurrentState": s, "Error": e}) for n, p, s, e in rows))
+        {"ID": f"{n}-{s}", "Name": n, "Node": p, "CurrentState": s, "Error": e})
+        for n, p, s, e in rows))
     with pytest.raises(wait.NotYet) as told:
         stack.settled(paper)
     assert str(told.value) == (
         f"haproxy 2/3 (pi1: {TAKEN[1:-1]}), "
         f"pgpool 2/3 ({NO_PLACE[1:-1]}), mapserver 2/3")
     assert "desired-state" not in swarm.sent(*PS)[0][1], "what was rejected is wanted no more"
+
+
+JAVA = """Exception in thread "main" java.lang.IllegalStateException: no start
+\tat org.eclipse.jetty.start.Main.main(Main.java:76)
+Caused by: java.nio.file.AccessDeniedException: WEB-INF/web.xml
+\tat java.base/sun.nio.fs.UnixException.translateToIOException(Unknown Source)
+\t... 7 more
+
+"""
+
+
+@pytest.mark.parametrize("words, told", [
+    (Result((), 0, "starting", JAVA),
+     ": Caused by: java.nio.file.AccessDeniedException: WEB-INF/web.xml"),
+    (Result((), 0, "geoserver: ADMIN_PASSWORD_FILE is not set\n", ""),
+     ": geoserver: ADMIN_PASSWORD_FILE is not set"),
+    (Result((), 0, "", ""), ""), (Result((), 1, "", "no such task"), ""),
+    (Result((), 0, "", "\n\t\n"), ""), (Result((), 255, "", "No route to host"), "")])
+def test_waiting_tells_the_last_words_of_a_program_that_ended(paper, swarm, words, told):
+    swarm.answer(*SERVICES, out=replicas(mapserver="0/1"))
+    swarm.answer("docker", "service", "inspect", "gis_mapserver", out="gis_mapserver=")
+    swarm.answer(*PS, out="\n".join(json.dumps(
+        {"ID": i, "Name": "gis_mapserver.1", "Node": "pi2", "CurrentState": s, "Error": e})
+        for i, s, e in (("new", "Starting 1 second ago", ""),
+                        ("t2", "Failed 2 seconds ago", '"task: non-zero exit (1)"'),
+                        ("t1", "Failed 9 seconds ago", '"task: non-zero exit (9)"'))))
+    swarm.answer("docker", "service", "logs", "--raw", "--tail", "40", "t2", out=words)
+    with pytest.raises(wait.NotYet) as reason:
+        stack.settled(paper)
+    assert str(reason.value) == f"mapserver 0/1 (pi2: task: non-zero exit (1){told})"
 
 
 def test_waiting_ends_when_all_tasks_run(paper, swarm):
@@ -246,7 +277,8 @@ def test_tasks_are_told_by_service_pi_state_and_error(paper, swarm):
     rows = [("gis_pgpool.x1", "pi2", "Running 3 minutes ago", ""),
             ("gis_mapserver.1", "pi1", "Rejected 5 seconds ago", '"No such image"')]
     swarm.answer(*PS, out="\n".join(json.dumps(
-        {"Name": n, "Node": p, "CurrentState": s, "Error": e}) for n, p, s, e in rows))
+        {"ID": f"{n}-{s}", "Name": n, "Node": p, "CurrentState": s, "Error": e})
+        for n, p, s, e in rows))
     table = stack.tasks(paper)
     assert table[["service", "node", "state", "since", "error"]].values.tolist() == [
         ["mapserver", "pi1", "Rejected", "5 seconds ago", "No such image"],

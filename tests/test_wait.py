@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from gislab import wait
 from gislab.wait import NotYet, WaitTimeout, until
 
 
@@ -45,11 +46,19 @@ def test_any_other_error_passes_at_once():
     assert time.monotonic() - start < 1
 
 
-def test_each_new_reason_is_told_once():
+def test_each_new_reason_is_told_once_also_where_two_take_turns():
     told = []
-    until(answers(NotYet("a"), NotYet("a"), NotYet("b"), 1), what="the lab", timeout=5,
-          every=0.001, progress=told.append)
+    until(answers(*map(NotYet, "aabab"), 1), what="the lab", timeout=5, every=0.001,
+          progress=told.append)
     assert told == ["waiting for the lab: a", "waiting for the lab: b"]
+
+
+def test_a_reason_that_lasts_is_told_again(monkeypatch):
+    monkeypatch.setattr(wait, "AGAIN", 0.05)
+    told = []
+    with pytest.raises(WaitTimeout):
+        until(answers(NotYet("a")), what="x", timeout=0.4, every=0.001, progress=told.append)
+    assert 2 <= len(told) <= 8 and set(told) == {"waiting for x: a"}
 
 
 def test_the_wait_is_counted_by_a_clock_that_nobody_sets(monkeypatch):

@@ -23,8 +23,9 @@ def wait(lab: Lab, say=print, timeout: float = 300) -> None:
 def settled(lab: Lab) -> None:
     """Raise NotYet while a task is missing, or Swarm still replaces some.
 
-    A missing one is told with the last error of its service, e.g. that a port is taken. StackError
-    where Swarm stopped replacing them: it does not go on by itself.
+    A missing one is told with the last error of its service, e.g. that a port is taken, and with
+    the last words of a program that ended. StackError where Swarm stopped replacing them: it does
+    not go on by itself.
     """
     missing = {}
     for service in services(lab):
@@ -36,7 +37,7 @@ def settled(lab: Lab) -> None:
     if paused:
         raise StackError("; ".join(paused))
     if missing:
-        said = _errors(lab)
+        said = _errors(lab, set(missing))
         raise NotYet(", ".join(f"{name} {count}" + (f" ({said[name]})" if name in said else "")
                                for name, count in missing.items()))
     updating = [name for name, state in states.items() if state == "updating"]
@@ -123,18 +124,34 @@ def _tasks(lab: Lab, *which: str) -> list[dict[str, str]]:
         task = json.loads(line)
         state, _, since = task["CurrentState"].partition(" ")
         place = task["Name"].removeprefix(NAME + "_")
-        rows.append({"service": place.split(".")[0], "place": place,
+        rows.append({"id": task["ID"], "service": place.split(".")[0], "place": place,
                      "node": task["Node"], "state": state, "since": since,
                      "error": task["Error"].strip('"')})
     return rows
 
 
-def _errors(lab: Lab) -> dict[str, str]:
-    """Return service -> the last error of a task whose place has none that runs now."""
+def _errors(lab: Lab, wanted: set[str]) -> dict[str, str]:
+    """Return service, of those wanted -> the last error of a place where no task runs now."""
     found: dict[str, str] = {}
     served: dict[str, bool] = {}  # by place: whether its newest task, which comes first, runs
     for task in _tasks(lab):
-        if not served.setdefault(task["place"], task["state"] == "Running") and task["error"]:
+        if (not served.setdefault(task["place"], task["state"] == "Running") and task["error"]
+                and task["service"] in wanted - found.keys()):
             where = f"{task['node']}: " if task["node"] else ""  # none, while it has no place
-            found.setdefault(task["service"], where + task["error"][-200:])
+            found[task["service"]] = where + task["error"][-200:] + _last_words(lab, task)
     return found
+
+
+def _last_words(lab: Lab, task: dict[str, str]) -> str:
+    """Return ": " and the last line that a task's program wrote, if its end was its own doing."""
+    if "non-zero exit" not in task["error"]:
+        return ""
+    try:
+        said = nodes.manager(lab).run(["docker", "service", "logs", "--raw", "--tail", "40",
+                                       task["id"]], check=False, timeout=10)
+    except CommandFailed:  # its Pi does not answer
+        return ""
+    # what is indented are the places of a traceback, after or before the words of its error
+    lines = [line.rstrip() for line in (said.err if said.err.strip() else said.out).splitlines()
+             if line.strip() and not line[0].isspace()]
+    return f": {lines[-1][-200:]}" if lines and not said.code else ""
