@@ -2,8 +2,8 @@
 # Wake Patroni when its PostgreSQL is gone, and end one that is frozen: `watch.sh <data folder>`.
 #
 # Patroni looks once a second (loop_wait), and a crash costs up to that. This looks ten times
-# a second and does no more than start Patroni's next look; what to do, Patroni decides. Bash
-# alone and no fork, as alive.sh.
+# a second (fifty, while one is being stopped) and does no more than start Patroni's next look; what
+# to do, Patroni decides. Bash alone and no fork, as alive.sh.
 set -uo pipefail
 
 PID_FILE=$1/postmaster.pid
@@ -41,18 +41,21 @@ end_frozen() {
 
 known= stopped=0
 while true; do
-    pid=
-    { read -r pid < "$PID_FILE"; } 2>/dev/null
+    file=() pause=0.1
+    { mapfile -t file < "$PID_FILE"; } 2>/dev/null
+    pid=${file[0]:-}
+    # one that is being stopped will be gone in a moment (PostgreSQL's pidfile.h, the eighth line)
+    [[ "${file[7]:-}" != stopping* ]] || pause=0.02
     if [[ -n "$known" ]]; then
         state "$known"
         case "$REPLY" in
             Z) ;;    # Patroni takes it for running until it has been reaped
             "" | X) known= ; wake ;;
-            T) (( ++stopped < 10 )) || { end_frozen "$known"; stopped=0; } ;;
+            T) pause=0.1; (( ++stopped < 10 )) || { end_frozen "$known"; stopped=0; } ;;
             *) stopped=0 ;;
         esac
     elif [[ "$pid" =~ ^[0-9]+$ && -e /proc/$pid ]]; then   # a minus sign: the single-user mode
         known=$pid
     fi
-    read -rt 0.1 -u "$never" || true
+    read -rt "$pause" -u "$never" || true
 done

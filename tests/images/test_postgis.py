@@ -156,8 +156,8 @@ SyncHandler.current_state = lambda self, cluster: State(Names(["postgis2"]), Nam
 runpy.run_path("/usr/local/bin/patroni")
 
 
-def told(pid, *seen):
-    pathlib.Path("/tmp/postmaster.pid").write_text(f"{pid}\n/tmp\n")
+def told(pid, *seen, status="ready"):
+    pathlib.Path("/tmp/postmaster.pid").write_text(f"{pid}\n/tmp\n{status}\n")
     handler = types.SimpleNamespace(seen=seen, _postgresql=types.SimpleNamespace(data_dir="/tmp"))
     try:
         return len(SyncHandler.current_state(handler, None).active)
@@ -167,7 +167,8 @@ def told(pid, *seen):
 
 child = os.fork() or os._exit(0)
 time.sleep(0.3)
-print(told(os.getpid()), told(child, "postgis2"), told(child))
+print(told(os.getpid()), told(child, "postgis2"))
+print(told(os.getpid(), status="stopping"), told(child))
 os.waitpid(child, 0)
 print(told(child))
 """
@@ -176,7 +177,85 @@ print(told(child))
 def test_a_primary_that_has_just_died_still_names_its_successors(run):
     """While it lives, a replica that is gone is written off; a zombie does not live."""
     code, said = run("postgis", "python3", "-c", SUCCESSORS)
-    assert (code, said.split()) == (0, ["0", "1", *["PostgresConnectionException"] * 2]), said
+    assert (code, said.split()) == (0, ["0", "1", *["PostgresConnectionException"] * 3]), said
+
+
+QUESTION = r"""
+import os, pathlib, runpy, threading, time, types
+from patroni.exceptions import PostgresConnectionException
+from patroni.postgresql import Postgresql
+
+
+def refused(self, sql):
+    raise PostgresConnectionException("connection problems")
+
+
+Postgresql._query = refused
+runpy.run_path("/usr/local/bin/patroni")
+file = pathlib.Path("/tmp/postmaster.pid")
+
+
+def asked(status, dies=False):
+    file.write_text(f"{os.getpid()}\n/tmp\n{status}\n")
+    if dies:
+        threading.Timer(0.3, file.unlink).start()
+    begun = time.monotonic()
+    try:
+        Postgresql._query(types.SimpleNamespace(data_dir="/tmp"), "SELECT 1")
+    except Exception as error:
+        when = "waited" if time.monotonic() - begun > 0.2 else "at_once"
+        return f"{type(error).__name__} {when}"
+
+
+print(asked("ready"), asked("stopping", dies=True), asked("stopping"))
+file.unlink()
+print(asked("standby").split()[0])
+"""
+
+
+def test_a_question_to_a_postmaster_that_has_died_is_not_asked_again(run):
+    """Patroni asks again after a PostgresConnectionException, and not after a RetryFailedError."""
+    code, said = run("postgis", "python3", "-c", QUESTION)
+    assert (code, said.split()) == (0, [
+        "PostgresConnectionException", "at_once", "RetryFailedError", "waited",
+        "PostgresConnectionException", "waited", "PostgresConnectionException"]), said
+
+
+LOCK = r"""
+import os, pathlib, runpy, sys, threading, time
+from patroni.dcs.consul import Consul, ConsulClient
+
+runpy.run_path("/usr/local/bin/patroni")
+client = ConsulClient(host=sys.argv[1], port=8500,
+                      token=pathlib.Path(os.environ["CONSUL_HTTP_TOKEN_FILE"]).read_text())
+client.kv.put("bench/lock", "postgis1")
+patroni = object.__new__(type("Member", (Consul,), {"leader_path": "bench/lock"}))
+patroni._client, patroni.event, patroni._Consul__do_not_watch = client, threading.Event(), False
+
+
+def watched(change=time.time):
+    version = client.kv.get("bench/lock")[1]["ModifyIndex"]
+    threading.Timer(0.2, change).start()
+    begun = time.monotonic()
+    heard = patroni.watch(version, 0.95)
+    return f"{heard} {'at_once' if time.monotonic() - begun < 0.9 else 'at_the_end'}"
+
+
+print(watched())
+print(watched(lambda: client.kv.put("bench/lock", "postgis2")))
+print(watched(lambda: client.kv.delete("bench/lock")))
+client.kv.put("bench/lock", "postgis1")
+patroni._client = ConsulClient(host="127.0.0.1", port=1)
+print(watched())
+"""
+
+
+def test_a_replica_hears_of_the_lock_within_less_than_a_second(bench, members):
+    """Patroni itself would sleep, since less than one is left; without Consul it does."""
+    code, said = bench.containers[members[0]].exec_run(
+        ["python3", "-c", LOCK, bench.address("consul")])
+    assert (code, said.decode().splitlines()) == (0, [
+        "False at_the_end", "True at_once", "True at_once", "False at_the_end"]), said.decode()
 
 
 def test_no_secret_is_in_the_log_or_in_the_settings(bench, members):
