@@ -15,8 +15,8 @@ ROWS = [("consul", "pi1"), ("consul", "pi2"), ("haproxy", "pi1"), ("postgis1", "
 def swarm(pis):
     pis.answer("docker", "node", "ls", out="x")
     pis.answer("docker", "stack", "ps", out="\n".join(json.dumps({
-        "Name": f"gis_{service}.1", "Node": pi, "CurrentState": "Running 3 minutes ago",
-        "Error": ""}) for service, pi in ROWS))
+        "ID": "t1", "Name": f"gis_{service}.1", "Node": pi, "Error": "",
+        "CurrentState": "Running 3 minutes ago"}) for service, pi in ROWS))
     return pis
 
 

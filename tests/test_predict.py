@@ -204,7 +204,7 @@ def test_a_fault_without_a_theory_is_an_error():
     ("alive_every", "images/postgis/alive.sh", r'read -rt ([\d.]+) -u "\$never" \|\| true'),
     ("loop_wait", "images/postgis/patroni.yml", r"loop_wait: ([\d.]+)"),
     ("alive_ttl", "images/postgis/alive.sh", r'TTL\\": \\"([\d.]+)s'),
-    ("watch_postgres", "images/postgis/watch.sh", r'read -rt ([\d.]+) -u "\$never"'),
+    ("watch_postgres", "images/postgis/watch.sh", r"file=\(\) pause=([\d.]+)"),
     ("peer_poll", "images/postgis/peers.cfg", r"timeout +connect +([\d.]+ms)"),
     ("role_every", "images/postgis/peers.cfg", r"127.0.0.1:8008 check inter ([\d.]+ms)"),
     ("probe_every", "images/consul/entrypoint.sh", r'probe_interval\W+([\d.]+ms)'),

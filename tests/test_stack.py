@@ -191,6 +191,23 @@ def test_waiting_names_the_services_that_are_not_whole(paper, swarm):
         stack.wait(paper, timeout=0)
 
 
+@pytest.mark.parametrize("counted, told", [("3/3", None), ("2/2", None), ("1/1", "pgpool 1/2"),
+                                           ("0/0", "pgpool 0/2"), ("1/3", "pgpool 1/3")])
+def test_a_service_of_every_pi_is_whole_when_it_runs_on_each_that_takes_tasks(
+        paper, swarm, counted, told):
+    """Swarm 26.1 leaves out what waits to be started again: 0/0 while all end again and again."""
+    swarm.answer(*SERVICES, out=json.dumps(
+        {"Name": "gis_pgpool", "Replicas": counted, "Mode": "global"}))
+    swarm.answer("docker", "service", "inspect", "gis_pgpool", out="gis_pgpool=completed")
+    swarm.answer("docker", "node", "ls", out="Ready Active\n" * 2 + "Ready Drain\nDown Active\n")
+    swarm.answer(*PS)
+    if told is None:
+        stack.settled(paper)
+        return
+    with pytest.raises(wait.NotYet, match=f"^{told}$"):
+        stack.settled(paper)
+
+
 # As Docker 26.1 tells of a host's port that another program has, and of one that a task has.
 TAKEN = ('"driver failed programming external connectivity on endpoint gis_haproxy.x1 (5cd0): '
          'Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use"')

@@ -27,9 +27,12 @@ def settled(lab: Lab) -> None:
     the last words of a program that ended. StackError where Swarm stopped replacing them: it does
     not go on by itself.
     """
-    missing = {}
-    for service in services(lab):
+    missing, found = {}, services(lab)
+    each = _taking_tasks(lab) if any(one["Mode"] == "global" for one in found) else 0
+    for service in found:
         running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
+        if service["Mode"] == "global":  # Swarm leaves out a task that waits for its next start
+            wanted = str(max(each, int(wanted)))
         if running != wanted:
             missing[service["Name"].removeprefix(NAME + "_")] = f"{running}/{wanted}"
     states = updates(lab)
@@ -51,6 +54,12 @@ def services(lab: Lab) -> list[dict]:
     if not out:
         raise NotYet("no service is deployed")
     return [json.loads(line) for line in out.splitlines()]
+
+
+def _taking_tasks(lab: Lab) -> int:
+    """Return how many Pis Swarm gives tasks to: those that answer it and are not drained."""
+    out = nodes.manager(lab).docker("node", "ls", "--format", "{{.Status}} {{.Availability}}")
+    return out.splitlines().count("Ready Active")
 
 
 def tasks(lab: Lab) -> pd.DataFrame:
