@@ -44,7 +44,8 @@ class Bench:
         networks = self.containers[name].attrs["NetworkSettings"]["Networks"]
         return networks[self.network.name]["IPAddress"]
 
-    def start(self, image: str, name: str, environment: dict, tmpfs: list[str]):
+    def start(self, image: str, name: str, environment: dict, tmpfs: list[str],
+              sysctls: dict | None = None):
         """Start a container as the stack would, under a DNS name.
 
         tmpfs : paths, each perhaps with options: `/tmp` or `/tmp:size=64m`.
@@ -56,7 +57,7 @@ class Bench:
             self.image(image), hostname=name, name=f"{self.network.name}-{name}",
             environment=files | environment, tmpfs=dict(one.partition(":")[::2] for one in tmpfs),
             volumes={str(self.folder): {"bind": "/run/secrets", "mode": "ro"}},
-            network=self.network.name, **READ_ONLY,
+            network=self.network.name, sysctls=sysctls, **READ_ONLY,
             networking_config={self.network.name:
                                self.client.api.create_endpoint_config(aliases=[name])})
         self.containers[name] = made

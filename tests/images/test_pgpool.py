@@ -7,11 +7,14 @@ import socket
 
 import psycopg
 import pytest
+import yaml
 
+from gislab import stack
 from gislab.wait import NotYet, until
 
 pytestmark = pytest.mark.live
 
+SERVICE = yaml.safe_load((stack.FOLDER / stack.FILE).read_text())["services"]["pgpool"]
 COMPLETE = {"VIP": "172.30.16.100", **{
     f"{name}_PASSWORD_FILE": "/etc/hostname" for name in ("POSTGRES", "GIS", "READER")}}
 
@@ -23,7 +26,7 @@ def pool(bench):
     primary = bench.streaming(len(members) - 1)
     made = bench.start("pgpool", "pgpool", {
         "VIP": bench.address(primary), "PORT_PRIMARY": "5432", "PORT_REPLICAS": "5432"},
-        ["/run/pgpool", "/tmp"])
+        ["/run/pgpool", "/tmp"], SERVICE["sysctls"])
 
     def ask():
         try:
@@ -109,7 +112,7 @@ def test_a_session_whose_server_has_gone_without_a_word_ends(bench, pool):
         if any(ours in title for title in titles) is not expected:
             raise NotYet("; ".join(titles))
 
-    def arrived() -> None:  # while it is on its way, its retransmission hides that nobody answers
+    def arrived() -> None:  # or else TCP ends it by its retransmissions; keepalive is meant here
         with bench.connect(primary) as watching:
             if not watching.execute("select count(*) from pg_stat_activity where query = %s",
                                     ["SELECT pg_sleep(600)"]).fetchone()[0]:
