@@ -37,7 +37,8 @@ def pis(monkeypatch, tmp_path):
             ("ip", "-o"): VIP_LINE if i == 1 else "", ("true",): "",
             ("docker", "kill"): "", ("docker", "exec"): "",
             ("docker", "stack", "services"): "\n".join(
-                f'{{"Name": "gis_{s}", "Replicas": "3/3 (max 2 per node)"}}'
+                f'{{"Name": "gis_{s}", "Mode": "replicated", '
+                '"Replicas": "3/3 (max 2 per node)"}'
                 for s in ("mapserver", "haproxy", "keepalived")),
             ("docker", "node", "ls"): "x",
         }

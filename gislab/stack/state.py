@@ -27,12 +27,9 @@ def settled(lab: Lab) -> None:
     the last words of a program that ended. StackError where Swarm stopped replacing them: it does
     not go on by itself.
     """
-    missing, found = {}, services(lab)
-    each = _taking_tasks(lab) if any(one["Mode"] == "global" for one in found) else 0
-    for service in found:
+    missing = {}
+    for service in services(lab):
         running, _, wanted = service["Replicas"].split(" ")[0].partition("/")
-        if service["Mode"] == "global":  # Swarm leaves out a task that waits for its next start
-            wanted = str(max(each, int(wanted)))
         if running != wanted:
             missing[service["Name"].removeprefix(NAME + "_")] = f"{running}/{wanted}"
     states = updates(lab)
@@ -49,7 +46,21 @@ def settled(lab: Lab) -> None:
 
 
 def services(lab: Lab) -> list[dict]:
-    """Return `docker stack services` as dictionaries; NotYet while there are none."""
+    """Return `docker stack services` as dictionaries; NotYet while there are none.
+
+    A service of every Pi is wanted on each that takes tasks: Swarm itself leaves out of
+    `Replicas` a task that waits for its next start, and 0/0 would look whole.
+    """
+    found = _listed(lab)
+    of_every_pi = [service for service in found if service["Mode"] == "global"]
+    each = _taking_tasks(lab) if of_every_pi else 0
+    for service in of_every_pi:
+        running, _, wanted = service["Replicas"].partition("/")
+        service["Replicas"] = f"{running}/{max(each, int(wanted))}"
+    return found
+
+
+def _listed(lab: Lab) -> list[dict]:
     out = nodes.manager(lab).docker("stack", "services", "--format", "{{json .}}", NAME)
     if not out:
         raise NotYet("no service is deployed")
@@ -112,7 +123,7 @@ def digests(lab: Lab) -> dict[str, str]:
 
 def updates(lab: Lab) -> dict[str, str]:
     """Return service -> how far Swarm is with replacing its tasks; "" where it never did."""
-    names = [service["Name"] for service in services(lab)]
+    names = [service["Name"] for service in _listed(lab)]
     out = nodes.manager(lab).docker("service", "inspect", *names, "--format",
                                     "{{.Spec.Name}}=" + UPDATE)
     return {name.removeprefix(NAME + "_"): state
