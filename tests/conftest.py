@@ -111,16 +111,28 @@ def image(the_engine):
 
 
 @pytest.fixture(scope="session")
-def lab(the_engine, request):
-    """The virtual lab of the live tests, whole; removed at the end unless --keep-lab."""
-    made = settings.make(TEST_LAB)
+def own_lab(the_engine, lab_facts, request):
+    """The lab of the live tests as this pytest's alone; nothing of it stands but by --keep-lab.
+
+    A pytest that was killed, or its machine, leaves a lab in any state: in a restore, with a
+    fault in it. That is taken down, as its own end would have done.
+    """
+    made = settings.make(lab_facts)
     with claim.held(made.home / "tests.lock", RuntimeError(
             f"another pytest has the lab {made.name}; wait for its end")):
-        cluster.up(made)
-        yield made
         if not request.config.getoption("--keep-lab"):
             cluster.down(made)
-            assert virtual.leftovers(made) == []
+        yield made
+
+
+@pytest.fixture(scope="session")
+def lab(own_lab, request):
+    """The virtual lab of the live tests, whole; removed at the end unless --keep-lab."""
+    cluster.up(own_lab)
+    yield own_lab
+    if not request.config.getoption("--keep-lab"):
+        cluster.down(own_lab)
+        assert virtual.leftovers(own_lab) == []
 
 
 @pytest.fixture

@@ -53,13 +53,13 @@ class Running:
 
 
 @pytest.fixture
-def torn(tmp_path, the_engine, lab_facts):
+def torn(tmp_path, own_lab, lab_facts):
     """A lab of which nothing stands yet: the one that all live tests use from then on.
 
     If that one stands already, from --keep-lab, it is a small one, removed at the end.
     """
     facts = lab_facts
-    if spare := bool(virtual.leftovers(settings.make(facts))):
+    if spare := bool(virtual.leftovers(own_lab)):
         facts = {"name": "gislab-torn", "subnet": "172.30.98.0/24", "map_server": "mapserver"}
     file = tmp_path / "lab.toml"
     file.write_text("".join(f'{key} = "{value}"\n' for key, value in facts.items()))
