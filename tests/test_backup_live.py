@@ -53,14 +53,18 @@ def test_wal_reaches_the_repository_of_every_pi(whole):
 def test_wal_reaches_a_repository_that_another_member_is_pushing_to(whole):
     """pgBackRest gives up at once there; and a segment that is left out is not brought later."""
     primary = postgis.primary(whole)
-    other = next(m for m in ("postgis3", "postgis2") if m != primary)
-    node, container = members.containers(whole)[other]
-    hold = ("set -e; cd /tmp/pgbackrest; for number in 1 2 3; do "
-            "exec {held}>gis-archive-$number.lock; flock -n $held; done; sleep 8")
-    node.docker("exec", "--detach", container, "bash", "-c", hold)
+    _hold(whole, next(m for m in ("postgis3", "postgis2") if m != primary), seconds=8)
     start = time.monotonic()
     name = backup.flush(whole)
     assert repositories(whole, name) == {"pi1", "pi2", "pi3"} and time.monotonic() - start > 5
+
+
+def _hold(lab, member: str, seconds: int) -> None:
+    """Have a member's repository taken by another, so that a push to it waits."""
+    node, container = members.containers(lab)[member]
+    hold = ("set -e; cd /tmp/pgbackrest; for number in 1 2 3; do "
+            f"exec {{held}}>gis-archive-$number.lock; flock -n $held; done; sleep {seconds}")
+    node.docker("exec", "--detach", container, "bash", "-c", hold)
 
 
 def test_a_dropped_table_is_had_back_and_nothing_written_later_survives(whole, table):
@@ -182,6 +186,31 @@ def test_the_archive_has_no_gap_after_a_planned_switchover(whole, table):
             raise NotYet(f"{last} is on {repositories(whole, last)}")
     until(archived, what="the former primary's last segment in every archive", timeout=60, every=1)
     assert repositories(whole, backup.flush(whole)) == {"pi1", "pi2", "pi3"}
+
+
+def test_a_switchover_waits_for_no_archiver_that_is_busy(whole, table):
+    """Else Patroni would kill the stopping primary; the next one archives all that waited."""
+    former = postgis.primary(whole)
+    backup.flush(whole)
+    _hold(whole, next(m for m in ("postgis3", "postgis2") if m != former), seconds=20)
+    node, container = members.containers(whole)[former]
+    waiting = []
+    for number in range(4, 7):
+        execute(whole, f"insert into {table} {rows(number, number)}")
+        waiting += execute(whole, "select pg_walfile_name(pg_switch_wal())", "postgres")[0]
+    assert not any(len(repositories(whole, name)) == 3 for name in waiting)
+    since = node.run(["date", "+%s"]).out.strip()
+    postgis.switchover(whole)
+    done = node.run(["docker", "logs", "--since", since, container])
+    assert "database system is shut down" in done.out + done.err
+    assert "taking too long" not in done.out + done.err
+
+    def archived() -> None:
+        for name in waiting:
+            if (found := repositories(whole, name)) != {"pi1", "pi2", "pi3"}:
+                raise NotYet(f"{name} is on {found}")
+    until(archived, what="what waited in every archive", timeout=90, every=1)
+    assert postgis.verify(whole, table)["rows"].tolist() == [6, 6, 6]
 
 
 def test_a_moment_that_cannot_be_had_is_refused_with_those_that_can(whole):

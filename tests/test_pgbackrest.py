@@ -119,25 +119,44 @@ def test_a_mark_of_another_start_of_postgresql_does_not_count(archive, other):
     assert code == 0 and "archive-push" in orders
 
 
-@pytest.mark.parametrize("waiting, stops, marked", [
-    (False, True, True), (True, True, False), (False, False, False)])
-def test_a_switchover_lets_the_archiver_off_only_where_nothing_else_waits_for_it(
-        tmp_path, waiting, stops, marked):
-    data = tmp_path / "data"
-    (data / "pg_wal" / "archive_status").mkdir(parents=True)
-    (data / "postmaster.pid").write_text(LIVES)
-    if waiting:
-        (data / "pg_wal" / "archive_status" / "000000010000000000000006.ready").touch()
-    (tmp_path / "bin").mkdir()
-    for name, code in (("psql", 0), ("pg_ctl", 0 if stops else 1)):
-        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\nexit {code}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+@pytest.fixture
+def hand_over(tmp_path):
+    """handover.sh, with so many files waiting for the archiver; gives its exit code."""
+    status = tmp_path / "data" / "pg_wal" / "archive_status"
+    status.mkdir(parents=True)
+    (tmp_path / "data" / "postmaster.pid").write_text(LIVES)
     script = (FOLDER / "handover.sh").read_text().replace(
-        "/var/lib/postgresql/17", str(data)).replace("/run/postgresql/handover",
-                                                     f"{tmp_path}/mark")
-    done = subprocess.run(["bash", "-c", script],
-                          env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
-    assert (done.returncode == 0) == stops and (tmp_path / "mark").exists() == marked
+        "/var/lib/postgresql/17", f"{tmp_path}/data").replace(
+        "/run/postgresql/handover", f"{tmp_path}/mark")
+
+    def run(waiting: int, stops: bool = True) -> int:
+        for number in range(waiting):
+            (status / f"{number:024X}.ready").touch()
+        oldest = f"ls -d {status}/*.ready | head -n 1"
+        for name, line in (("psql", ""), ("pg_ctl", "" if stops else "exit 1"),
+                           ("sleep", f'rm "$({oldest})"'), ("pkill", "exit 1")):
+            _stand_in(tmp_path / "bin" / name,
+                      f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/orders\n{line}\n')
+        return subprocess.run(["bash", "-c", script], env={
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}).returncode
+    run.mark, run.orders, run.status = tmp_path / "mark", tmp_path / "orders", status
+    return run
+
+
+@pytest.mark.parametrize("waiting, left", [(0, 0), (5, 5), (9, 5)])
+def test_a_switchover_lets_the_archiver_off_as_long_as_the_replicas_have_all_that_waits(
+        hand_over, waiting, left):
+    assert hand_over(waiting) == 0
+    assert hand_over.mark.read_text().splitlines() == LIVES.splitlines()[:3]
+    assert len(list(hand_over.status.iterdir())) == left
+    orders = hand_over.orders.read_text().splitlines()
+    assert [line.split()[0] for line in orders] == [
+        "psql", *["sleep"] * (waiting - left), "pg_ctl", "pkill"]
+
+
+def test_a_primary_that_does_not_stop_goes_on_archiving(hand_over):
+    assert hand_over(0, stops=False) == 1 and not hand_over.mark.exists()
+    assert "pkill" not in hand_over.orders.read_text()
 
 
 def test_a_new_primary_archives_what_the_former_one_could_not(tmp_path):
@@ -146,8 +165,10 @@ def test_a_new_primary_archives_what_the_former_one_could_not(tmp_path):
     status.mkdir(parents=True)
     (archived / "17-1/0000000300000000").mkdir(parents=True)
     (archived / "17-1/0000000300000000/000000030000000000000004-5ba93c.zst").touch()
+    (archived / "17-1/00000002.history").touch()
     for name in ("000000030000000000000004", "000000030000000000000005",
-                 "000000030000000000000006", "000000040000000000000007", "00000004.history"):
+                 "000000030000000000000006", "000000040000000000000007", "00000002.history",
+                 "00000003.history", "00000004.history"):
         (status.parent / name).touch()
     for name in ("000000030000000000000004", "000000030000000000000005"):
         (status / f"{name}.done").touch()
@@ -162,5 +183,5 @@ def test_a_new_primary_archives_what_the_former_one_could_not(tmp_path):
     assert done.returncode == 0
     assert {file.name for file in status.iterdir()} == {
         "000000030000000000000004.done", "000000030000000000000005.ready",
-        "000000030000000000000006.ready"}
+        "000000030000000000000006.ready", "00000003.history.ready"}
     assert "pg_reload_conf" in (tmp_path / "asked").read_text().splitlines()[-1]

@@ -18,11 +18,13 @@ do
 done
 newest=$(cd pg_wal && printf '%s\n' *.history | sort | tail -n 1)
 status=pg_wal/archive_status
-for segment in pg_wal/[0-9A-F]???????????????????????; do
-    name=${segment#pg_wal/}
+archive=/var/lib/pgbackrest/archive/gis/17-*
+for file in pg_wal/[0-9A-F]??????????????????????? pg_wal/*.history; do
+    name=${file#pg_wal/}
     # those of this timeline are PostgreSQL's own business; and most were archived in time
     [[ "${name:0:8}" < "${newest%.history}" ]] || continue
-    compgen -G "/var/lib/pgbackrest/archive/gis/17-*/${name:0:16}/$name-*" >/dev/null && continue
+    compgen -G "$archive/${name:0:16}/$name-*" >/dev/null && continue
+    compgen -G "$archive/$name" >/dev/null && continue      # a timeline's history
     # what a replica has received it marks as archived; PostgreSQL's archiver does not give up
     mv "$status/$name.done" "$status/$name.ready" 2>/dev/null || touch "$status/$name.ready"
 done

@@ -68,7 +68,7 @@ def test_without_a_war_the_build_names_the_remedy(the_engine, tmp_path):
     """One clear line, not a stack of Docker's."""
     context = shutil.copytree(images.FOLDER / "geoserver", tmp_path / "geoserver")
     with pytest.raises(BuildError) as caught:
-        the_engine.images.build(path=str(context), rm=True, buildargs={
+        the_engine.images.build(path=str(context), rm=True, forcerm=True, buildargs={
             "BASE": images.base(settings.read().architecture)})
     said = "".join(str(line.get("stream", "")) for line in caught.value.build_log)
     assert "set GISLAB_GEOSERVER_WAR" in said
@@ -85,7 +85,7 @@ def test_a_webapp_whose_files_are_its_owners_alone_can_be_read(the_engine, tmp_p
     monkeypatch.setenv("GISLAB_GEOSERVER_WAR", str(archive))
     context = shutil.copytree(images.FOLDER / "geoserver", tmp_path / "geoserver")
     wars.place(context)
-    made, _ = the_engine.images.build(path=str(context), target="webapp", rm=True, buildargs={
+    made, _ = the_engine.images.build(path=str(context), target="webapp", forcerm=True, buildargs={
         "BASE": images.base(settings.read().architecture)})
     try:
         script = "cat /opt/geoserver/engine; find /opt/geoserver ! -perm -o=r"
