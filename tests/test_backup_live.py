@@ -192,7 +192,7 @@ def test_a_switchover_waits_for_no_archiver_that_is_busy(whole, table):
     """Else Patroni would kill the stopping primary; the next one archives all that waited."""
     former = postgis.primary(whole)
     backup.flush(whole)
-    _hold(whole, next(m for m in ("postgis3", "postgis2") if m != former), seconds=20)
+    _hold(whole, next(m for m in ("postgis3", "postgis2") if m != former), seconds=10)
     node, container = members.containers(whole)[former]
     waiting = []
     for number in range(4, 7):

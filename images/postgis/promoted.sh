@@ -19,12 +19,19 @@ done
 newest=$(cd pg_wal && printf '%s\n' *.history | sort | tail -n 1)
 status=pg_wal/archive_status
 archive=/var/lib/pgbackrest/archive/gis/17-*
+last= lacking=()
 for file in pg_wal/[0-9A-F]??????????????????????? pg_wal/*.history; do
     name=${file#pg_wal/}
     # those of this timeline are PostgreSQL's own business; and most were archived in time
     [[ "${name:0:8}" < "${newest%.history}" ]] || continue
-    compgen -G "$archive/${name:0:16}/$name-*" >/dev/null && continue
-    compgen -G "$archive/$name" >/dev/null && continue      # a timeline's history
+    if compgen -G "$archive/${name:0:16}/$name-*" >/dev/null; then
+        last=$name
+    elif ! compgen -G "$archive/$name" >/dev/null; then     # a timeline's history
+        lacking+=("$name")
+    fi
+done
+# the last one in this Pi's repository may have been on its way to the others
+for name in $last "${lacking[@]}"; do
     # what a replica has received it marks as archived; PostgreSQL's archiver does not give up
     mv "$status/$name.done" "$status/$name.ready" 2>/dev/null || touch "$status/$name.ready"
 done
