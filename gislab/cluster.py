@@ -105,8 +105,8 @@ def serve(lab: Lab, say=print) -> bool:
 def ready(lab: Lab, say=print, timeout: float = 300) -> None:
     """Wait until every part answers; WaitTimeout names the first that does not."""
     end = time.monotonic() + timeout
-    for what, ask in (("the Swarm", _swarm_whole),
-                      ("all tasks running", _tasks_run),
+    swarm.ready(lab, say=say, timeout=timeout, ask=_swarm_whole)
+    for what, ask in (("all tasks running", _tasks_run),
                       ("Consul", _consul_whole),
                       ("the database", _database_whole),
                       ("the VIP", _vip_held),

@@ -12,6 +12,8 @@ from .settings import MEMBERS, Lab
 from .shell import CommandFailed, Unreachable
 from .wait import NotYet, WaitTimeout, until
 
+PATIENCE = 45.0  # seconds for a Pi to register with Swarm; one with new power takes about ten
+
 
 class SwarmError(RuntimeError):
     """The Swarm is not as it should be; the text says what to do."""
@@ -58,9 +60,57 @@ def label(lab: Lab, say=print) -> None:
             say(f"{node.name}: labelled for postgis{want}")
 
 
-def ready(lab: Lab, say=None, timeout: float = 90) -> None:
-    """Wait until the Swarm calls every Pi Ready and a reachable manager."""
-    until(lambda: whole(lab), what="swarm ready", timeout=timeout, progress=say)
+def ready(lab: Lab, say=None, timeout: float = 90, ask=None) -> None:
+    """Wait until the Swarm calls every Pi Ready and a reachable manager.
+
+    Parameters
+    ----------
+    timeout : float, seconds. If it is more than PATIENCE, those that Swarm has lost sight of are
+        helped by then; see `register_anew`.
+    ask : asked instead of `whole`, e.g. by who takes errors for "not yet".
+
+    Raises
+    ------
+    WaitTimeout : says how many are missing.
+    """
+    def wait(seconds: float) -> None:
+        until(lambda: (ask or whole)(lab), what="swarm ready", timeout=seconds, progress=say)
+    try:
+        wait(min(timeout, PATIENCE))
+    except WaitTimeout:
+        if timeout <= PATIENCE:
+            raise
+        with contextlib.suppress(NotYet, CommandFailed, Unreachable, nodes.NodeError, ValueError):
+            register_anew(lab, say=say or print)
+        wait(timeout - PATIENCE)
+
+
+def register_anew(lab: Lab, say=print) -> list[str]:
+    """Have each Pi that Swarm calls Down, though it is a reachable manager, register once more.
+
+    Seen, rarely, with one that got its power back: its agent has a session with the leader and
+    is heard, but that the session before it had ended was written down last, and nobody looks
+    again (the like of it: moby/moby 34827, docker/for-linux 209). A manager that is made a worker
+    asks another manager for a session, and its containers go on; then it is a manager again.
+
+    Returns the names of those Pis.
+    """
+    table = status(lab)
+    lost = table[(table.state == "Down") & (table.manager == "Reachable")].node.tolist()
+    for name in lost:
+        node = nodes.get(lab, name)
+        boss = nodes.get(lab, table[table.manager == "Leader"].node.item())
+
+        def demoted(node=node) -> None:
+            if node.docker("info", "--format", "{{.Swarm.ControlAvailable}}") != "false":
+                raise NotYet("it is one still")
+        say(f"{name}: Swarm calls it Down, though it answers; it registers anew")
+        try:
+            boss.docker("node", "demote", name)
+            until(demoted, what=f"{name} to be no manager", timeout=60, progress=say)
+        finally:
+            boss.docker("node", "promote", name)
+    return lost
 
 
 def whole(lab: Lab) -> None:

@@ -4,8 +4,8 @@ import pandas
 import pytest
 from recorded import node_ls
 
-from gislab import swarm, wait
-from gislab.shell import Result
+from gislab import cluster, nodes, swarm, wait
+from gislab.shell import CommandFailed, Result
 
 INFO = ("docker", "info", "--format", "{{.Swarm.LocalNodeState}}")
 LS = ("docker", "node", "ls")
@@ -142,6 +142,39 @@ def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
         swarm.ready(paper, timeout=0)
 
 
+CONTROL = ("docker", "info", "--format", "{{.Swarm.ControlAvailable}}")
+
+
+def _lost(standing) -> None:
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", lost=["pi3"]))
+    standing[2].answers[CONTROL] = "false"
+    for verb in ("demote", "promote"):
+        standing.answer("docker", "node", verb, "pi3")
+
+
+def test_a_pi_that_swarm_has_lost_sight_of_registers_anew_when_it_did_not_by_itself(
+        paper, standing, monkeypatch):
+    _lost(standing)
+    monkeypatch.setattr(swarm, "PATIENCE", 0)
+    told = []
+    with pytest.raises(TimeoutError, match="only 2 of 3 managers Ready"):
+        swarm.ready(paper, say=told.append, timeout=0.01)
+    orders = [command for _, command in standing.sent("docker", "node") if " ls " not in command]
+    assert orders == ["docker node demote pi3", "docker node promote pi3"]
+    assert "pi3: Swarm calls it Down, though it answers; it registers anew" in told
+
+
+def test_nobody_is_a_worker_for_good_and_no_pi_without_power_is_touched(paper, standing):
+    _lost(standing)
+    standing[2].answers[CONTROL] = Result((), 1, "", "Cannot connect to the Docker daemon")
+    with pytest.raises(CommandFailed):
+        swarm.register_anew(paper, say=lambda text: None)
+    assert standing.sent("docker", "node", "promote") == [("pi1", "docker node promote pi3")]
+    standing.forget()
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", down=["pi3"]))
+    assert swarm.register_anew(paper) == [] and not standing.sent("docker", "node", "demote")
+
+
 def test_a_pi_is_drained_and_waited_for(paper, standing, monkeypatch):
     """Both Swarm and the Pi itself say that nothing runs there any more."""
     monkeypatch.setattr(swarm.members, "members", lambda lab: WHOLE)
@@ -210,3 +243,19 @@ def test_every_pi_of_the_lab_is_a_manager(whole):
     table = swarm.status(whole)
     assert table.state.tolist() == ["Ready"] * 3
     assert sorted(table.manager) == ["Leader", "Reachable", "Reachable"]
+
+
+@pytest.mark.live
+def test_a_pi_registers_anew_and_what_runs_there_goes_on(whole, monkeypatch):
+    """As if Swarm had lost sight of one, which cannot be had at will."""
+    seen = swarm.status(whole)
+    name = seen[seen.manager == "Reachable"].node.iloc[0]
+    seen.loc[seen.node == name, "state"] = "Down"
+    lost = nodes.get(whole, name)
+    runs = lost.docker("ps", "--quiet", "--filter", "label=com.docker.swarm.task.id")
+    with monkeypatch.context() as blind:
+        blind.setattr(swarm, "status", lambda lab: seen)
+        assert swarm.register_anew(whole) == [name]
+    swarm.ready(whole, timeout=40)
+    assert lost.docker("ps", "--quiet", "--filter", "label=com.docker.swarm.task.id") == runs
+    cluster.ready(whole, timeout=60)
