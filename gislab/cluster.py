@@ -105,7 +105,7 @@ def serve(lab: Lab, say=print) -> bool:
 def ready(lab: Lab, say=print, timeout: float = 300) -> None:
     """Wait until every part answers; WaitTimeout names the first that does not."""
     end = time.monotonic() + timeout
-    swarm.ready(lab, say=say, timeout=timeout, ask=_swarm_whole)
+    swarm.ready(lab, say=say, timeout=timeout)
     for what, ask in (("all tasks running", _tasks_run),
                       ("Consul", _consul_whole),
                       ("the database", _database_whole),
@@ -176,10 +176,6 @@ def map_servers(lab: Lab) -> pd.DataFrame:
                 "catalog": version or "-"}
     return pd.DataFrame(nodes.each(lab, ask, stack.containers(lab, "mapserver")),
                         columns=["map server", "node", "answers", "catalog"])
-
-
-def _swarm_whole(lab: Lab) -> None:
-    _patiently(lambda: swarm.whole(lab))
 
 
 def _tasks_run(lab: Lab) -> None:

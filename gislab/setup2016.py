@@ -88,7 +88,7 @@ def stands(lab: Lab) -> bool:
 
 def up(lab: Lab, say=print) -> None:
     """Take our stack away, deploy the set-up of 2016 with an empty database, wait for it."""
-    swarm.ready(lab, say=say, timeout=120, ask=_swarm_whole)
+    swarm.ready(lab, say=say, timeout=120)
     _clear(lab, say)
     stack.deploy(replace(lab, map_server=MAPS), file=FILE,
                  more={"2016-gis.map": catalog.mapfile(lab).encode()}, say=say)
@@ -156,7 +156,7 @@ def start_again(lab: Lab, *, everything: bool = False, say=print) -> None:
     everything : start all of them, for the same reason. When the VIP leaves a Pi that lives, its
         Pgpool keeps the sessions of clients that are gone, and none of its 32 places may be left.
     """
-    swarm.ready(lab, timeout=120, ask=_swarm_whole)
+    swarm.ready(lab, timeout=120)
     ended = lacking(lab)
     first = [service for service in LEAVES
              if everything or service in ended or "pgpool" in ended]
@@ -225,13 +225,6 @@ def _bring_image(lab: Lab, say) -> None:
     if lab.serves != MAPS:
         for bring in (images.build, registry.push, registry.pull):
             bring(replace(lab, map_server=MAPS), say=say)
-
-
-def _swarm_whole(lab: Lab) -> None:
-    try:
-        swarm.whole(lab)
-    except (CommandFailed, nodes.NodeError) as error:
-        raise NotYet(str(error)[-200:]) from None
 
 
 def _containers_run(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from .settings import MEMBERS, Lab
 from .shell import CommandFailed, Unreachable
 from .wait import NotYet, WaitTimeout, until
 
+SILENT = (CommandFailed, nodes.NodeError, json.JSONDecodeError)  # no answer at this moment
 PATIENCE = 45.0  # seconds for a Pi to register with Swarm; one with new power takes about ten
 
 
@@ -34,9 +35,14 @@ def init(lab: Lab, say=print) -> None:
 def join(lab: Lab, say=print) -> None:
     """Have every other Pi join the Swarm as a manager."""
     boss = until(lambda: _boss(lab), what="a Swarm with a leader", timeout=90, progress=say)
+    table = status(lab)
+    workers = table[(table.manager == "-") & (table.state != "not in the Swarm")].node.tolist()
     for node in nodes.all(lab):
         state = _settled(node, say)
         if state == "active":
+            if node.name in workers:  # `register_anew` made it one, and was killed
+                boss.docker("node", "promote", node.name)
+                say(f"{node.name}: is a manager again")
             continue
         if state in ("error", "locked"):
             raise SwarmError(f"{node.name}: its Swarm state is {state}; on that Pi: "
@@ -60,27 +66,26 @@ def label(lab: Lab, say=print) -> None:
             say(f"{node.name}: labelled for postgis{want}")
 
 
-def ready(lab: Lab, say=None, timeout: float = 90, ask=None) -> None:
+def ready(lab: Lab, say=None, timeout: float = 90) -> None:
     """Wait until the Swarm calls every Pi Ready and a reachable manager.
 
     Parameters
     ----------
     timeout : float, seconds. If it is more than PATIENCE, those that Swarm has lost sight of are
         helped by then; see `register_anew`.
-    ask : asked instead of `whole`, e.g. by who takes errors for "not yet".
 
     Raises
     ------
     WaitTimeout : says how many are missing.
     """
     def wait(seconds: float) -> None:
-        until(lambda: (ask or whole)(lab), what="swarm ready", timeout=seconds, progress=say)
+        until(lambda: whole(lab), what="the Swarm", timeout=seconds, progress=say)
     try:
         wait(min(timeout, PATIENCE))
     except WaitTimeout:
         if timeout <= PATIENCE:
             raise
-        with contextlib.suppress(NotYet, CommandFailed, Unreachable, nodes.NodeError, ValueError):
+        with contextlib.suppress(NotYet, *SILENT, ValueError):  # ValueError: there is no leader
             register_anew(lab, say=say or print)
         wait(timeout - PATIENCE)
 
@@ -114,8 +119,11 @@ def register_anew(lab: Lab, say=print) -> list[str]:
 
 
 def whole(lab: Lab) -> None:
-    """Raise NotYet while a Pi is not Ready, or not a reachable manager."""
-    table = status(lab)
+    """Raise NotYet while a Pi is not Ready, not a reachable manager, or no manager answers."""
+    try:
+        table = status(lab)
+    except SILENT as error:
+        raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
     good = table[(table.state == "Ready") & table.manager.isin(["Leader", "Reachable"])]
     if len(good) < len(lab.machines):
         raise NotYet(f"only {len(good)} of {len(lab.machines)} managers Ready")

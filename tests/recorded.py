@@ -26,17 +26,19 @@ class Pis(list):
             remote.inputs.clear()
 
 
-def node_ls(*managers: str, down=(), lost=()) -> str:
+def node_ls(*managers: str, down=(), lost=(), workers=()) -> str:
     """What `docker node ls --format '{{json .}}'` of Docker 26.1 says of pi1 to pi3.
 
     `down`: without power; `lost`: they are heard as managers, but not as those who run tasks.
     """
+    def status(name: str, alive: str) -> str:
+        return "" if name in workers else "Unreachable" if name in down else alive
     return "\n".join(
         f'{{"Availability":"Active","EngineVersion":"26.1.5+dfsg1","Hostname":"{name}",'
-        f'"ID":"{name}xq4b0","ManagerStatus":"{"Unreachable" if name in down else status}",'
+        f'"ID":"{name}xq4b0","ManagerStatus":"{status(name, alive)}",'
         f'"Self":false,"Status":"{"Down" if name in (*down, *lost) else "Ready"}",'
         f'"TLSStatus":"Ready"}}'
-        for name, status in zip(managers, ["Leader", "Reachable", "Reachable"], strict=False))
+        for name, alive in zip(managers, ["Leader", "Reachable", "Reachable"], strict=False))
 
 # As Patroni 4.0.7 answered GET /cluster on the virtual lab, shortened by api_url.
 CLUSTER = {"members": [

@@ -29,8 +29,8 @@ def test_parts_that_do_not_answer_are_shown_as_such(paper, pis, monkeypatch):
 def test_a_part_that_never_answers_is_named_after_the_wait(paper, monkeypatch):
     def unelected(lab):
         raise NotYet("3 of 3 servers, no leader")
-    for name in ("_swarm_whole", "_tasks_run"):
-        monkeypatch.setattr(cluster, name, lambda lab: None)
+    monkeypatch.setattr(cluster.swarm, "whole", lambda lab: None)
+    monkeypatch.setattr(cluster, "_tasks_run", lambda lab: None)
     monkeypatch.setattr(cluster, "_consul_whole", unelected)
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr(wait.time, "monotonic", lambda: next(clock))
@@ -49,14 +49,6 @@ def test_consuls_servers_are_told_by_what_they_are_in_it(paper, monkeypatch):
         cluster._consul_whole(paper)
     servers[2]["Voter"] = True
     cluster._consul_whole(paper)
-
-
-def test_a_swarm_that_is_not_whole_yet_is_asked_again(paper, pis, monkeypatch):
-    """A Pi that has just got its power back must not end the wait at once."""
-    pis.answer("docker", "node", "ls", out='{"Hostname":"pi1","Status":"Ready",'
-                                           '"ManagerStatus":"Leader"}')
-    with pytest.raises(NotYet, match="only 1 of 3 managers Ready"):
-        cluster._swarm_whole(paper)
 
 
 def test_down_forgets_how_the_lab_stood_and_keeps_its_keys(paper, monkeypatch):

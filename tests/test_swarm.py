@@ -78,6 +78,20 @@ def test_a_second_join_sends_nothing_that_changes(paper, standing):
     assert standing.sent("docker", "swarm") == []
 
 
+def test_a_pi_that_was_left_a_worker_is_made_a_manager_again(paper, standing):
+    """Whoever had it register anew was killed on the way."""
+    standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", workers=["pi3"]))
+    standing.answer("docker", "node", "promote")
+    told = []
+
+    def say(text):
+        told.append(text)
+        standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3"))
+    swarm.join(paper, say=say)
+    assert standing.sent("docker", "node", "promote") == [("pi1", "docker node promote pi3")]
+    assert told == ["pi3: is a manager again"]
+
+
 def test_a_pi_that_still_looks_for_its_swarm_is_waited_for(paper, standing):
     standing[1].answers[INFO] = "pending"
     told = []
@@ -138,8 +152,22 @@ def test_the_status_has_a_row_for_every_pi_of_the_lab(paper, standing):
 
 def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
     standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", down=["pi3"]))
-    with pytest.raises(TimeoutError, match=r"swarm ready: .*only 2 of 3 managers Ready"):
+    with pytest.raises(TimeoutError, match=r"the Swarm: .*only 2 of 3 managers Ready"):
         swarm.ready(paper, timeout=0)
+
+
+def test_a_swarm_without_a_leader_at_this_moment_is_asked_again(paper, standing):
+    """A Pi that has just got its power back must not end the wait at once."""
+    listed = standing[0].answers[LS]
+    standing.answer(*LS, out=NO_MANAGER)
+    told = []
+
+    def say(text):
+        told.append(text)
+        standing.answer(*LS, out=listed)
+    swarm.ready(paper, say=say)
+    assert told == ["waiting for the Swarm: no Pi answers as a manager of the Swarm; "
+                    "run: gislab up"]
 
 
 CONTROL = ("docker", "info", "--format", "{{.Swarm.ControlAvailable}}")
