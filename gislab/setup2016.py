@@ -41,7 +41,7 @@ from . import (
 )
 from .settings import Lab
 from .shell import CommandFailed
-from .wait import NotYet, until
+from .wait import NotYet, WaitTimeout, until
 
 NAME = "2016"
 FILE = "2016.yml"
@@ -52,6 +52,7 @@ LANES = tuple(lane for lane in (*probe.LANES, "features") if lane != "write_prim
 SERVERS = ("postgis1", "postgis2")
 LEAVES = (*SERVERS, "mapserver1", "mapserver2", "mapserver3")  # they wait for nobody
 DOORS = ("pgpool", "haproxy")  # they keep what they once knew of the leaves
+PATIENCE = 60.0  # seconds for all its containers to begin
 
 
 class SetUpError(RuntimeError):
@@ -121,7 +122,19 @@ def heal(lab: Lab, say=print) -> bool:
 
 
 def ready(lab: Lab, say=print, timeout: float = 240) -> None:
-    """Wait until every part of the set-up of 2016 answers; WaitTimeout names the first not to."""
+    """Wait until every part of the set-up of 2016 answers; WaitTimeout names the first not to.
+
+    A container that does not begin, as an engine now and then fails to mount its files (seen:
+    "device or resource busy"), is started by hand after PATIENCE: Swarm was told to start none
+    again. With a shorter `timeout` that is left to the caller.
+    """
+    try:
+        until(lambda: _containers_run(lab), what="all containers of 2016",
+              timeout=min(timeout, PATIENCE), every=1, progress=say)
+    except WaitTimeout:
+        if timeout <= PATIENCE:
+            raise
+        start_again(lab, say=say or (lambda text: None))
     for what, ask in (("all containers of 2016", _containers_run),
                       ("SQL through every Pgpool", _sql_answers),
                       ("maps through every HAProxy", _maps_answer),

@@ -43,7 +43,13 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def swarm(pis, monkeypatch):
+def ready():
+    """The wait itself, which recorded Pis go without."""
+    return setup2016.ready
+
+
+@pytest.fixture
+def swarm(pis, monkeypatch, ready):
     """A Swarm that holds whatever it was told to deploy; `said` is what the lab was told."""
     monkeypatch.setattr(registry, "trust", lambda _, node: None)
     for ready in (cluster, setup2016):
@@ -379,6 +385,27 @@ def test_where_what_ended_was_not_all_that_was_wrong_everything_is_started(
     monkeypatch.setattr(nodes, "alive", nodes.all)
     faults2016.by_hand(paper, faults.Target("pi1", "c1", "keepalived on pi1"))
     assert started() == ["keepalived", *setup2016.LEAVES, "pgpool", "haproxy", "keepalived"]
+
+
+def test_a_container_that_did_not_begin_is_started_by_hand(paper, there, monkeypatch, ready):
+    """Swarm was told to start none again, and an engine fails to start one now and then."""
+    end(there, "keepalived", 3)
+    monkeypatch.setattr(setup2016, "PATIENCE", 0)
+    told = []
+
+    def say(text):
+        told.append(text)
+        if text.startswith("started"):
+            there[2].answers["docker", "ps", "-q", "--no-trunc", "--filter",
+                             "label=com.docker.swarm.service.name=gis_keepalived"] = "new"
+    ready(paper, say=say, timeout=9)
+    assert told == ["waiting for all containers of 2016: keepalived",
+                    "started by hand: keepalived"]
+    end(there, "keepalived", 3)
+    there.forget()
+    with pytest.raises(wait.WaitTimeout, match="all containers of 2016: .*keepalived"):
+        ready(paper, timeout=0)  # whoever asks for less does that himself
+    assert there.sent("docker", "service", "update") == []
 
 
 def test_maps_are_asked_of_every_haproxy_and_one_that_fails_is_named(paper, monkeypatch):
