@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+from pathlib import Path
 
 from docker.errors import APIError, NotFound
 from docker.types import IPAMConfig, IPAMPool
@@ -18,6 +19,7 @@ from .settings import Lab, Machine
 from .shell import Local
 
 LABEL = "gislab.lab"
+GROUPS = Path("/sys/fs/cgroup/cpu")  # control groups of version 1
 
 # What --privileged gives, where the machine may give it.
 PRIVILEGED = {"privileged": True}
@@ -37,6 +39,7 @@ class VirtualError(RuntimeError):
 def up(lab: Lab, authorized_key: str, say=print) -> None:
     """Have the network and every Pi's container there and running; repeats change nothing."""
     network(lab, say=say)
+    _share_realtime(lab)
     for machine in lab.machines:
         _pi_up(lab, machine, authorized_key, say)
 
@@ -125,6 +128,23 @@ def bridge(lab: Lab) -> str:
     """Return the name of the lab's bridge on this machine; a link's name has 15 characters."""
     name = f"br-{lab.name}"
     return name if len(name) <= 15 else f"br-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _share_realtime(lab: Lab) -> None:
+    """Let the engine's containers have realtime, where its kernel shares that out among groups.
+
+    Such a kernel (RT_GROUP_SCHED, control groups of version 1) gives the engine's group none, and
+    the adverts of the VIP's holder would be late on a busy machine; images/pi/entrypoint.sh hands
+    it down. Elsewhere there is no such file, and no need. Lasts until this machine is booted.
+    """
+    shares, given = Path("cpu.rt_runtime_us"), GROUPS / "docker" / "cpu.rt_runtime_us"
+    if not (GROUPS / shares).exists() or (given.exists() and int(given.read_text()) > 0):
+        return
+    # a container's own group would do; the engine's is written by one that sees all of them
+    engine.client().containers.run(
+        images.tag(lab, "pi"),
+        ["bash", "-c", f"echo 900000 > /groups/docker/{shares} || true"],
+        volumes={str(GROUPS): {"bind": "/groups", "mode": "rw"}}, remove=True)
 
 
 def _pi_up(lab: Lab, machine: Machine, authorized_key: str, say) -> None:

@@ -14,7 +14,7 @@ class Timing:
     watch.sh and peers.cfg beside it. A test compares them with these files.
     """
 
-    advert: float = 0.2  # keepalived advert_int
+    advert: float = 0.08  # keepalived advert_int; 0.2 where the kernel refuses realtime
     priority: int = 225  # keepalived, of the backup that takes over: 1 to 254
     watch_every: float = 0.25  # how often keepalived's watcher asks the local HAProxy ...
     watch_fall: int = 2  # ... and how many misses it takes

@@ -188,6 +188,8 @@ def test_adverts_are_realtime_where_the_kernel_allows_it_and_nice_elsewhere(pis)
     realtime = {policy for _, policy in found} & {1, 2}  # SCHED_FIFO, SCHED_RR
     assert bool(realtime) == allowed
     assert allowed or -20 in {nice for nice, _ in found}
+    written = keeper.exec_run(["cat", "/run/gislab/keepalived.conf"]).output.decode()
+    assert f"advert_int {'0.08' if allowed else '0.2'}\n" in written
 
 
 def _tracked(container) -> None:
