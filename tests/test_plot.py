@@ -181,7 +181,7 @@ def test_an_outage_that_nobody_watched_is_drawn_in_one_piece():
 
 
 def test_what_was_measured_is_drawn_over_what_was_predicted_and_counted():
-    figure = plot.against([invented.one(vip=0.5, lock=None, fault="haproxy_killed", seed=i)
+    figure = plot.against([invented.one(vip=0.45, lock=None, fault="haproxy_killed", seed=i)
                            for i in range(3)])
     assert texts(figure).count("3 of 3 inside") == 4
     assert "no theory" in texts(plot.against([invented.one("unheard of")]))

@@ -123,7 +123,7 @@ def test_it_is_counted_how_many_trials_were_as_long_as_theory_says():
     runs = series(round(p.least + 0.1, 1), round(p.most, 1), p.most + 2, 0.0)
     line = trials.inside(runs).iloc[0]
     assert (line["trials"], line["inside"], line["longer"], line["shorter"]) == (4, 2, 1, 1)
-    assert "expected 0.7 s" in line["predicted"]
+    assert "expected 0.3 s" in line["predicted"]
     mean = (round(p.least + 0.1, 1) + round(p.most, 1) + p.most + 2) / 4
     assert float(line["mean [s]"]) == pytest.approx(mean, abs=0.1)
     calm = trials.inside(series(0.0, 0.3, fault="map_server_killed")).iloc[0]
