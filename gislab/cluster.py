@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from dataclasses import dataclass
 
@@ -34,7 +33,7 @@ from . import (
 from .database import first_line
 from .settings import Lab
 from .shell import CommandFailed
-from .wait import NotYet, until
+from .wait import NotYet, patiently, until
 
 
 @dataclass(frozen=True)
@@ -252,11 +251,7 @@ def _statistics_answer(lab: Lab) -> None:
 
 def _patiently(ask):
     """Call `ask`; a Pi, or Consul, that fails to answer at this moment means: not yet."""
-    try:
-        return ask()
-    except (CommandFailed, nodes.NodeError, consul.ConsulError, TimeoutError, LookupError,
-            json.JSONDecodeError) as error:
-        raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
+    return patiently(ask, *swarm.SILENT, consul.ConsulError, TimeoutError, LookupError)
 
 
 def _or(ask, otherwise):

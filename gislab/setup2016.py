@@ -41,7 +41,7 @@ from . import (
 )
 from .settings import Lab
 from .shell import CommandFailed
-from .wait import NotYet, WaitTimeout, until
+from .wait import NotYet, rescued, until
 
 NAME = "2016"
 FILE = "2016.yml"
@@ -128,15 +128,11 @@ def ready(lab: Lab, say=print, timeout: float = 240) -> None:
     "device or resource busy"), is started by hand after PATIENCE: Swarm was told to start none
     again. With a shorter `timeout` that is left to the caller.
     """
-    try:
-        until(lambda: _containers_run(lab), what="all containers of 2016",
-              timeout=min(timeout, PATIENCE), every=1, progress=say)
-    except WaitTimeout:
-        if timeout <= PATIENCE:
-            raise
-        start_again(lab, say=say or (lambda text: None))
-    for what, ask in (("all containers of 2016", _containers_run),
-                      ("SQL through every Pgpool", _sql_answers),
+    rescued(lambda: _containers_run(lab),
+            lambda: start_again(lab, say=say or (lambda text: None)),
+            what="all containers of 2016", patience=PATIENCE, timeout=timeout, every=1,
+            progress=say)
+    for what, ask in (("SQL through every Pgpool", _sql_answers),
                       ("maps through every HAProxy", _maps_answer),
                       # 3 adverts of 5 s and the skew: RFC 3768, 6.1
                       ("the slaves' Keepalived", _two_hold_the_vip)):

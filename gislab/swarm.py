@@ -10,7 +10,7 @@ import pandas as pd
 from . import handover, members, nodes, stack
 from .settings import MEMBERS, Lab
 from .shell import CommandFailed, Unreachable
-from .wait import NotYet, WaitTimeout, until
+from .wait import NotYet, WaitTimeout, patiently, rescued, until
 
 SILENT = (CommandFailed, nodes.NodeError, json.JSONDecodeError)  # no answer at this moment
 PATIENCE = 45.0  # seconds for a Pi to register with Swarm; one with new power takes about ten
@@ -78,16 +78,11 @@ def ready(lab: Lab, say=None, timeout: float = 90) -> None:
     ------
     WaitTimeout : says how many are missing.
     """
-    def wait(seconds: float) -> None:
-        until(lambda: whole(lab), what="the Swarm", timeout=seconds, progress=say)
-    try:
-        wait(min(timeout, PATIENCE))
-    except WaitTimeout:
-        if timeout <= PATIENCE:
-            raise
+    def rescue() -> None:
         with contextlib.suppress(NotYet, *SILENT, ValueError):  # ValueError: there is no leader
             register_anew(lab, say=say or print)
-        wait(timeout - PATIENCE)
+    rescued(lambda: whole(lab), rescue, what="the Swarm", patience=PATIENCE, timeout=timeout,
+            progress=say)
 
 
 def register_anew(lab: Lab, say=print) -> list[str]:
@@ -120,10 +115,7 @@ def register_anew(lab: Lab, say=print) -> list[str]:
 
 def whole(lab: Lab) -> None:
     """Raise NotYet while a Pi is not Ready, not a reachable manager, or no manager answers."""
-    try:
-        table = status(lab)
-    except SILENT as error:
-        raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None
+    table = patiently(lambda: status(lab), *SILENT)
     good = table[(table.state == "Ready") & table.manager.isin(["Leader", "Reachable"])]
     if len(good) < len(lab.machines):
         raise NotYet(f"only {len(good)} of {len(lab.machines)} managers Ready")

@@ -142,12 +142,10 @@ def _share_realtime(lab: Lab) -> None:
     shares, given = Path("cpu.rt_runtime_us"), GROUPS / "docker" / "cpu.rt_runtime_us"
     if not (GROUPS / shares).exists() or (given.exists() and int(given.read_text()) > 0):
         return
-    # by a helper, since who may talk to the engine need not be root
+    # not by ourselves: who may talk to the engine need not be root
     with contextlib.suppress(APIError):
-        engine.client().containers.run(
-            images.tag(lab, "pi"),
-            ["bash", "-c", f"echo 900000 > /groups/docker/{shares} || true"],
-            volumes={str(GROUPS): {"bind": "/groups", "mode": "rw"}}, remove=True)
+        _help(lab, f"echo 900000 > /groups/docker/{shares} || true",
+              volumes={str(GROUPS): {"bind": "/groups", "mode": "rw"}})
 
 
 def _pi_up(lab: Lab, machine: Machine, authorized_key: str, say) -> None:
@@ -212,15 +210,19 @@ def _container(lab: Lab, name: str):
 
 
 def _link(lab: Lab, name: str, state: str) -> None:
-    """Set the host's end of a Pi's cable up or down, from a short-lived helper container."""
+    """Set the host's end of a Pi's cable up or down."""
     container = _container(lab, name)
     if container is None or container.status != "running":
         raise VirtualError(f"{name} has no power; run: gislab power-on {name}")
     code, index = container.exec_run(["cat", "/sys/class/net/eth0/iflink"])
     script = f"ip link set $(ip -o link | awk -F': |@' '$1 == {int(index)} {{print $2}}') {state}"
-    engine.client().containers.run(
-        images.tag(lab, "pi"), ["bash", "-c", script], network_mode="host",
-        cap_add=["NET_ADMIN"], remove=True)
+    _help(lab, script, network_mode="host", cap_add=["NET_ADMIN"])
+
+
+def _help(lab: Lab, script: str, **rights) -> None:
+    """Do something to this machine that only the engine may, in a short-lived container."""
+    engine.client().containers.run(images.tag(lab, "pi"), ["bash", "-c", script], remove=True,
+                                   **rights)
 
 
 def _forget_host_key(lab: Lab, machine: Machine) -> None:

@@ -49,3 +49,26 @@ def until(ask: Callable[[], T], *, what: str, timeout: float, every: float = 0.5
             if now + every > end:
                 raise WaitTimeout(f"{what}: not there after {timeout:g} s ({reason})") from None
         time.sleep(every)
+
+
+def rescued(ask: Callable[[], T], rescue: Callable[[], object], *, patience: float,
+            timeout: float, **how) -> T:
+    """Wait as `until` does; call `rescue` once if `patience` seconds did not do.
+
+    With a `timeout` no longer than that it is left to the caller.
+    """
+    try:
+        return until(ask, timeout=min(timeout, patience), **how)
+    except WaitTimeout:
+        if timeout <= patience:
+            raise
+    rescue()
+    return until(ask, timeout=timeout - patience, **how)
+
+
+def patiently(ask: Callable[[], T], *errors: type[Exception]) -> T:
+    """Call `ask`, and have some errors mean NotYet; their last line tells why."""
+    try:
+        return ask()
+    except errors as error:
+        raise NotYet(str(error).strip().splitlines()[-1][-200:]) from None

@@ -6,7 +6,7 @@ import subprocess
 
 import pandas as pd
 import pytest
-from recorded import node_ls
+from recorded import node_ls, stand_in
 
 from gislab import (
     blows,
@@ -422,10 +422,9 @@ def test_a_service_has_the_least_limit_that_is_taken_and_somebody_who_wants_as_m
     allow(pis, 64 << 20)
     with faults.named(LAB, "memory_limit", service="keepalived"):
         [(_, command)] = sent(pis, "bash", "-c")
-    docker, told = tmp_path / "docker", tmp_path / "told"
-    docker.write_text(f"#!/bin/sh\necho \"$@\" >> {told}\n"
-                      f"[ $1 = update ] || {{ echo {used}; exit; }}; [ $3 -ge {least} ]\n")
-    docker.chmod(0o755)
+    told = tmp_path / "told"
+    stand_in(tmp_path / "docker", f"#!/bin/sh\necho \"$@\" >> {told}\n"
+             f"[ $1 = update ] || {{ echo {used}; exit; }}; [ $3 -ge {least} ]\n")
     subprocess.run(command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
     said = told.read_text()
     update, hungry = said[said.rindex("update --memory"):].split("\n", 1)
@@ -438,10 +437,8 @@ def test_a_limit_that_cannot_be_had_is_told_in_dockers_words(pis, tmp_path):
     allow(pis, 64 << 20)
     with faults.memory_limit(LAB):
         [(_, command)] = sent(pis, "bash", "-c")
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\n[ $1 = update ] || { echo 90000000; exit; }; "
-                      "echo no such limit >&2; exit 1\n")
-    docker.chmod(0o755)
+    stand_in(tmp_path / "docker", "#!/bin/sh\n[ $1 = update ] || { echo 90000000; exit; }; "
+             "echo no such limit >&2; exit 1\n")
     done = subprocess.run(command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
                           capture_output=True, text=True)
     assert done.returncode == 1 and "no such limit" in done.stderr

@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from recorded import stand_in
 
 from gislab import images
 
@@ -29,8 +30,8 @@ done
 @pytest.fixture
 def archive(tmp_path):
     """archive_command where a PostgreSQL lives; gives its exit code and pgBackRest's orders."""
-    _stand_in(tmp_path / "bin" / "pgbackrest", STAND_IN.replace("FOLDER", str(tmp_path)))
-    _stand_in(tmp_path / "bin" / "sleep", "#!/bin/bash\n")
+    stand_in(tmp_path / "bin" / "pgbackrest", STAND_IN.replace("FOLDER", str(tmp_path)))
+    stand_in(tmp_path / "bin" / "sleep", "#!/bin/bash\n")
     script = tmp_path / "pgbackrest.sh"
     script.write_text((FOLDER / "pgbackrest.sh").read_text().replace(
         "/run/postgresql/handover", f"{tmp_path}/mark"))
@@ -46,12 +47,6 @@ def archive(tmp_path):
         return code, orders.read_text() if orders.exists() else ""
     run.mark = tmp_path / "mark"
     return run
-
-
-def _stand_in(path, text):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def test_a_segment_is_pushed_while_postgresql_lives(archive):
@@ -135,8 +130,8 @@ def hand_over(tmp_path):
         oldest = f"ls -d {status}/*.ready | head -n 1"
         for name, line in (("psql", ""), ("pg_ctl", "" if stops else "exit 1"),
                            ("sleep", f'rm "$({oldest})"'), ("pkill", "exit 1")):
-            _stand_in(tmp_path / "bin" / name,
-                      f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/orders\n{line}\n')
+            stand_in(tmp_path / "bin" / name,
+                     f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/orders\n{line}\n')
         return subprocess.run(["bash", "-c", script], env={
             "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}).returncode
     run.mark, run.orders, run.status = tmp_path / "mark", tmp_path / "orders", status
@@ -174,8 +169,8 @@ def test_a_new_primary_archives_what_the_former_one_could_not(tmp_path):
         (status.parent / name).touch()
     for number in "345":
         (status / f"00000003000000000000000{number}.done").touch()
-    _stand_in(tmp_path / "bin" / "psql",
-              f'#!/bin/bash\necho "$*" >> {tmp_path}/asked\necho f\n')
+    stand_in(tmp_path / "bin" / "psql",
+             f'#!/bin/bash\necho "$*" >> {tmp_path}/asked\necho f\n')
     script = (FOLDER / "promoted.sh").read_text().replace(
         "/var/lib/postgresql/17", f"{tmp_path}/data").replace(
         "/var/lib/pgbackrest/archive/gis", str(archived))

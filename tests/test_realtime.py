@@ -5,6 +5,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from recorded import stand_in
 
 from gislab import settings, stack, virtual
 
@@ -15,14 +16,12 @@ SHARES = "cpu.rt_runtime_us"
 @pytest.fixture
 def runc(tmp_path):
     """The script, over a runc that notes its words; gives exit code, words and the share."""
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "runc"
     bundle = tmp_path / "bundle"
     bundle.mkdir()
 
     def run(*words: str, capability: str = "CAP_SYS_NICE", fails: int = 0, group: bool = True):
-        program.write_text(f'#!/bin/bash\necho "$*" > {tmp_path}/words\nexit {fails}\n')
-        program.chmod(0o755)
+        stand_in(tmp_path / "bin" / "runc",
+                 f'#!/bin/bash\necho "$*" > {tmp_path}/words\nexit {fails}\n')
         (bundle / "config.json").write_text(f'{{"bounding": ["CAP_CHOWN", "{capability}"]}}')
         if group:
             (tmp_path / "docker" / "c1").mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ from gislab.stack import compose
 TEXT = (stack.FOLDER / setup2016.FILE).read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]
 OWN = sorted(stack.FOLDER.glob("2016-*"))
+READY = setup2016.ready  # recorded Pis go without
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +44,7 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def ready():
-    """The wait itself, which recorded Pis go without."""
-    return setup2016.ready
-
-
-@pytest.fixture
-def swarm(pis, monkeypatch, ready):
+def swarm(pis, monkeypatch):
     """A Swarm that holds whatever it was told to deploy; `said` is what the lab was told."""
     monkeypatch.setattr(registry, "trust", lambda _, node: None)
     for ready in (cluster, setup2016):
@@ -280,9 +275,8 @@ def there(paper, swarm, monkeypatch, tmp_path):
         remote.answers["ip", "-o"] = f"eth0 inet {paper.vip}/32 " if number != 2 else ""
         remote.answers["sh", "-c"] = f"02:00:00:00:00:0{number}\n"
         for service in SERVICES:
-            remote.answers["docker", "ps", "-q", "--no-trunc", "--filter",
-                           f"label=com.docker.swarm.service.name=gis_{service}"] = \
-                f"{service}-on-pi{number}" if number in where.get(service, (1, 2, 3)) else ""
+            runs(swarm, service, number, f"{service}-on-pi{number}"
+                 if number in where.get(service, (1, 2, 3)) else "")
     table = tmp_path / "arp"
     table.write_text("IP address  HW type  Flags  HW address  Mask  Device\n"
                      f"{paper.vip}  0x1  0x2  02:00:00:00:00:03  *  br-1\n")
@@ -293,11 +287,16 @@ def there(paper, swarm, monkeypatch, tmp_path):
     return swarm
 
 
+def runs(pis, service, number, container):
+    """Have a service run on a Pi in this container; "" for none."""
+    pis[number - 1].answers["docker", "ps", "-q", "--no-trunc", "--filter",
+                            f"label=com.docker.swarm.service.name=gis_{service}"] = container
+
+
 def end(pis, service, *numbers):
     """Have a service run on these Pis no more."""
     for number in numbers:
-        pis[number - 1].answers["docker", "ps", "-q", "--no-trunc", "--filter",
-                                f"label=com.docker.swarm.service.name=gis_{service}"] = ""
+        runs(pis, service, number, "")
 
 
 @pytest.mark.parametrize("name, pi, container", [
@@ -387,7 +386,7 @@ def test_where_what_ended_was_not_all_that_was_wrong_everything_is_started(
     assert started() == ["keepalived", *setup2016.LEAVES, "pgpool", "haproxy", "keepalived"]
 
 
-def test_a_container_that_did_not_begin_is_started_by_hand(paper, there, monkeypatch, ready):
+def test_a_container_that_did_not_begin_is_started_by_hand(paper, there, monkeypatch):
     """Swarm was told to start none again, and an engine fails to start one now and then."""
     end(there, "keepalived", 3)
     monkeypatch.setattr(setup2016, "PATIENCE", 0)
@@ -396,15 +395,14 @@ def test_a_container_that_did_not_begin_is_started_by_hand(paper, there, monkeyp
     def say(text):
         told.append(text)
         if text.startswith("started"):
-            there[2].answers["docker", "ps", "-q", "--no-trunc", "--filter",
-                             "label=com.docker.swarm.service.name=gis_keepalived"] = "new"
-    ready(paper, say=say, timeout=9)
+            runs(there, "keepalived", 3, "new")
+    READY(paper, say=say, timeout=9)
     assert told == ["waiting for all containers of 2016: keepalived",
                     "started by hand: keepalived"]
     end(there, "keepalived", 3)
     there.forget()
     with pytest.raises(wait.WaitTimeout, match="all containers of 2016: .*keepalived"):
-        ready(paper, timeout=0)  # whoever asks for less does that himself
+        READY(paper, timeout=0)  # whoever asks for less does that himself
     assert there.sent("docker", "service", "update") == []
 
 

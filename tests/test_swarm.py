@@ -45,6 +45,16 @@ def standing(pis):
     return pis
 
 
+def hearing(change):
+    """Return a `say`, after whose first word something has changed, and what it heard."""
+    told = []
+
+    def say(text):
+        told.append(text)
+        change()
+    return say, told
+
+
 def test_the_first_pi_leads_a_new_swarm_from_its_own_address(paper, fresh):
     swarm.init(paper, say=lambda text: None)
     (name, command), = fresh.sent("docker", "swarm")
@@ -82,11 +92,7 @@ def test_a_pi_that_was_left_a_worker_is_made_a_manager_again(paper, standing):
     """Whoever had it register anew was killed on the way."""
     standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3", workers=["pi3"]))
     standing.answer("docker", "node", "promote")
-    told = []
-
-    def say(text):
-        told.append(text)
-        standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3"))
+    say, told = hearing(lambda: standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3")))
     swarm.join(paper, say=say)
     assert standing.sent("docker", "node", "promote") == [("pi1", "docker node promote pi3")]
     assert told == ["pi3: is a manager again"]
@@ -94,11 +100,7 @@ def test_a_pi_that_was_left_a_worker_is_made_a_manager_again(paper, standing):
 
 def test_a_pi_that_still_looks_for_its_swarm_is_waited_for(paper, standing):
     standing[1].answers[INFO] = "pending"
-    told = []
-
-    def say(text):
-        told.append(text)
-        standing[1].answers[INFO] = "active"
+    say, told = hearing(lambda: standing.answer(*INFO, out="active"))
     swarm.join(paper, say=say)
     assert told == ["waiting for pi2 to be back in its Swarm: it looks for the other managers"]
     assert standing.sent("docker", "swarm") == []
@@ -107,13 +109,8 @@ def test_a_pi_that_still_looks_for_its_swarm_is_waited_for(paper, standing):
 def test_after_a_power_cut_of_all_an_election_is_waited_for(paper, standing):
     leaderless = Result((), 1, "", "Error response from daemon: rpc error: code = Unknown desc = "
                         "The swarm does not have a leader.")
-    listed = standing[0].answers[LS]
     standing.answer(*LS, out=leaderless)
-    told = []
-
-    def say(text):
-        told.append(text)
-        standing.answer(*LS, out=listed)
+    say, told = hearing(lambda: standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3")))
     swarm.join(paper, say=say)
     assert told[0].startswith("waiting for a Swarm with a leader: no Pi answers as a manager")
 
@@ -158,13 +155,8 @@ def test_a_swarm_that_is_not_whole_is_told_by_its_number(paper, standing):
 
 def test_a_swarm_without_a_leader_at_this_moment_is_asked_again(paper, standing):
     """A Pi that has just got its power back must not end the wait at once."""
-    listed = standing[0].answers[LS]
     standing.answer(*LS, out=NO_MANAGER)
-    told = []
-
-    def say(text):
-        told.append(text)
-        standing.answer(*LS, out=listed)
+    say, told = hearing(lambda: standing.answer(*LS, out=node_ls("pi1", "pi2", "pi3")))
     swarm.ready(paper, say=say)
     assert told == ["waiting for the Swarm: no Pi answers as a manager of the Swarm; "
                     "run: gislab up"]

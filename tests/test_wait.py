@@ -39,6 +39,31 @@ def test_what_did_not_come_is_told_with_its_time_and_its_last_reason():
         until(ask, what="swarm ready", timeout=0.05, every=0.01)
 
 
+def test_a_rescue_is_called_once_and_only_when_it_is_wanted():
+    done = []
+    assert wait.rescued(answers("here"), lambda: done.append(1), what="x", patience=0,
+                        timeout=9) == "here"
+    with pytest.raises(WaitTimeout):  # whoever has no patience does that himself
+        wait.rescued(answers(NotYet("no")), lambda: done.append(1), what="x", patience=9,
+                     timeout=0)
+    assert done == []
+    with pytest.raises(WaitTimeout):
+        wait.rescued(answers(NotYet("no")), lambda: done.append(1), what="x", patience=0,
+                     timeout=0.01, every=0.001)
+    assert done == [1]
+    assert wait.rescued(answers(NotYet("no"), "here"), lambda: done.append(2), what="x",
+                        patience=0, timeout=9) == "here"
+    assert done == [1, 2]
+
+
+def test_errors_that_mean_not_yet_are_told_by_their_last_line_and_others_pass():
+    with pytest.raises(NotYet, match="^gone$"):
+        wait.patiently(answers(OSError("a\nb\ngone\n")), OSError, KeyError)
+    with pytest.raises(ZeroDivisionError):
+        wait.patiently(answers(ZeroDivisionError()), OSError)
+    assert wait.patiently(answers(0), OSError) == 0
+
+
 def test_any_other_error_passes_at_once():
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):

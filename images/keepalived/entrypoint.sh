@@ -19,7 +19,7 @@ read_nodes() {
         else
             PEERS+="        ${node#*=}"$'\n'
         fi
-        # 25 apart: skew (RFC 5798) then differs by 20 ms, and two backups do not race
+        # 25 apart: skew (RFC 5798) then differs by a tenth of an advert, and two backups do not race
         priority=$((priority > 30 ? priority - 25 : 5))
     done
     [[ -n "$ADDRESS" ]] || { echo "keepalived: $NODE_NAME is not in NODES='$NODES'" >&2; exit 1; }
@@ -53,16 +53,18 @@ forget() {
 # Adverts are due every $ADVERT_INT s, whatever else runs. A nice value counts among the processes of
 # one control group, here the container's; realtime counts on the whole Pi. A kernel that shares out
 # realtime among control groups (RT_GROUP_SCHED) may refuse it to a container.
-realtime() {
-    chrt --fifo 1 true 2> /dev/null
-}
-
-scheduling() {
-    if realtime; then
-        echo 'vrrp_rt_priority 1'
-        echo '    vrrp_rlimit_rttime 200000     # microseconds without a rest; else it is ended'
+#
+# Three missed ones move the VIP. With every processor of a virtual lab busy for ten minutes it never
+# moved for nothing with realtime, not even with 0.05 s; without, fifty times with 0.1 s, and eight
+# times with 0.2 s.
+schedule() {
+    if chrt --fifo 1 true 2> /dev/null; then
+        SCHEDULING='vrrp_rt_priority 1
+    vrrp_rlimit_rttime 200000     # microseconds without a rest; else it is ended'
+        : "${ADVERT_INT:=0.08}"
     else
-        echo 'vrrp_priority -20'
+        SCHEDULING='vrrp_priority -20'
+        : "${ADVERT_INT:=0.2}"
     fi
 }
 
@@ -74,7 +76,7 @@ global_defs {
     vrrp_garp_master_repeat 3
     vrrp_garp_master_delay 1      # once more after a second, for switches that were asleep
     vrrp_garp_master_refresh 10   # and always again: a Pi may have been unplugged meanwhile
-    $(scheduling)
+    $SCHEDULING
     vrrp_no_swap
     vrrp_notify_fifo $EVENTS
     script_user root              # there is no script; it would look for a user of its own
@@ -153,16 +155,9 @@ _main() {
     need NODES 'pi1=172.30.16.11 pi2=172.30.16.12 pi3=172.30.16.13'
     need VIP 172.30.16.100
     : "${LAB:=gislab}" "${PORT_STATS:=8404}"
-    # Three missed ones move the VIP. With every processor of a virtual lab busy for five minutes it
-    # never moved for nothing with realtime, not even with 0.05 s; without, in ten minutes, fifty
-    # times with 0.1 s and eight times with 0.2 s.
-    if realtime; then
-        : "${ADVERT_INT:=0.08}"
-    else
-        : "${ADVERT_INT:=0.2}"
-    fi
     mkdir -p /run/gislab
     read_nodes
+    schedule
     remove_stale_vip
     write_config
     echo 1 > $WATCHED
